@@ -1,0 +1,279 @@
+"""The skeleton: an OpenSim model's kinematics as plain named arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+from d3ke.arrays import IntArray
+from d3ke.errors import InvalidInputError, UnknownNameError
+from d3ke.skeleton.functions import CoordinateFunction
+
+FORMAT = "d3ke.skeleton"
+VERSION = 1
+GROUND = -1
+"""Body index of ground."""
+
+Kind = Literal["body", "joint", "coordinate", "marker"]
+
+_MODELS = Path(__file__).parent / "models"
+
+
+def full_body_model_path() -> Path:
+    """The built-in OpenSim model (.osim)."""
+    return _MODELS / "full_body.osim"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coupler:
+    """A coordinate that is a function of others (OpenSim's CoordinateCouplerConstraint)."""
+
+    name: str
+    dependent: int
+    """Index of the coordinate it determines."""
+    function: CoordinateFunction
+    scale_body: int = GROUND
+    """Body whose scale multiplies the function (a dependent translation); ground = none."""
+    scale_weights: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """The factor is scale_weights . scale of that body."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Skeleton:
+    """Kinematics of an OpenSim model; the order of the names is the order of every array axis.
+
+    Joint j moves its child frame in its parent frame by body-fixed rotations about three axes,
+    R = G(a1, t1) G(a2, t2) G(a3, t3), and by translations along three axes of the parent frame
+    (paper, equations 4 to 10). Offsets are stored as maps of the body's scale: position in the
+    body's axes = map @ scale [m], which stays exact for chains of rotated offset frames.
+    """
+
+    name: str
+    bodies: tuple[str, ...]
+    """N names, without ground."""
+    joints: tuple[str, ...]
+    coordinates: tuple[str, ...]
+    markers: tuple[str, ...]
+
+    coordinate_ranges: Float[np.ndarray, "Q 2"]
+    """rad or m."""
+    coordinate_defaults: Float[np.ndarray, " Q"]
+    coordinate_locked: NDArray[np.bool_]
+    """[Q] locked or prescribed in the model: information only, the layer uses what is passed."""
+    coordinate_clamped: NDArray[np.bool_]
+    coordinate_rotational: NDArray[np.bool_]
+    """[Q] rad (True) or m (False); a coordinate that drives both counts as False, as in OpenSim."""
+
+    joint_parents: Int[np.ndarray, " J"]
+    """Body of each joint's parent frame, -1 = ground."""
+    joint_children: Int[np.ndarray, " J"]
+    parent_rotations: Float[np.ndarray, "J 3 3"]
+    """Joint frame in the parent body."""
+    parent_offset_maps: Float[np.ndarray, "J 3 3"]
+    child_rotations: Float[np.ndarray, "J 3 3"]
+    child_offset_maps: Float[np.ndarray, "J 3 3"]
+    axes: Float[np.ndarray, "J 6 3"]
+    """Unit axes: three rotations, three translations."""
+    functions: tuple[tuple[CoordinateFunction, ...], ...]
+    """J x 6: amount about or along each axis."""
+    translation_weights: Float[np.ndarray, "J 3 3"]
+    """Scaling multiplies a translation by weights . parent scale; all zero = never scaled."""
+    couplers: tuple[Coupler, ...]
+
+    marker_bodies: Int[np.ndarray, " M"]
+    """-1 = ground."""
+    marker_offset_maps: Float[np.ndarray, "M 3 3"]
+
+    root_joint: int
+    """The joint between ground and the root body, or -1 without one of six free coordinates."""
+    ignored: tuple[str, ...] = ()
+    """Parts of the model without effect on kinematics that were left out, as "Type name"."""
+
+    def __post_init__(self) -> None:
+        counts = {"N": len(self.bodies), "J": len(self.joints), "M": len(self.markers)}
+        for names in (self.bodies, self.joints, self.coordinates, self.markers):
+            if len(set(names)) != len(names):
+                raise InvalidInputError(f"skeleton {self.name!r}", "a name occurs twice")
+        for field, first in _ARRAY_FIELDS.items():
+            length = counts.get(first, len(self.coordinates))
+            if len(getattr(self, field)) != length:
+                reason = f"{field} has {len(getattr(self, field))} rows, expected {length}"
+                raise InvalidInputError(f"skeleton {self.name!r}", reason)
+            getattr(self, field).setflags(write=False)
+
+    @property
+    def marker_locations(self) -> Float[np.ndarray, "M 3"]:
+        """Markers in the axes of their bodies, model as loaded [m]."""
+        return np.asarray(self.marker_offset_maps.sum(-1))
+
+    @property
+    def coupled(self) -> tuple[str, ...]:
+        """Names of the coordinates that couplers determine."""
+        return tuple(self.coordinates[coupler.dependent] for coupler in self.couplers)
+
+    @property
+    def root_coordinates(self) -> tuple[str, ...]:
+        """The six coordinates of the root joint, rotations first; () without such a joint."""
+        if self.root_joint < 0:
+            return ()
+        functions = self.functions[self.root_joint]
+        return tuple(self.coordinates[function.inputs[0]] for function in functions)
+
+    @overload
+    def index_of(self, kind: Kind, names: str) -> int: ...
+    @overload
+    def index_of(self, kind: Kind, names: Sequence[str]) -> IntArray: ...
+    def index_of(self, kind: Kind, names: str | Sequence[str]) -> int | IntArray:
+        """Position of a name, or of several, in the tuple of that kind; UnknownNameError."""
+        valid = {
+            "body": self.bodies,
+            "joint": self.joints,
+            "coordinate": self.coordinates,
+            "marker": self.markers,
+        }
+        if kind not in valid:
+            raise UnknownNameError("kind of name", kind, valid)
+        position = {name: index for index, name in enumerate(valid[kind])}
+        wanted = [names] if isinstance(names, str) else list(names)
+        for name in wanted:
+            if name not in position:
+                raise UnknownNameError(kind, name, valid[kind])
+        indices = np.array([position[name] for name in wanted], dtype=np.int64)
+        return int(indices[0]) if isinstance(names, str) else indices
+
+    def with_markers(
+        self, names: Sequence[str], bodies: Sequence[str], locations: Float[np.ndarray, "M 3"]
+    ) -> Skeleton:
+        """The same skeleton with exactly these markers, given in their bodies' axes [m]."""
+        parents = [GROUND if body == "ground" else self.index_of("body", body) for body in bodies]
+        return replace(
+            self,
+            markers=tuple(names),
+            marker_bodies=np.array(parents, dtype=np.int64),
+            marker_offset_maps=np.einsum("ij,mj->mij", np.eye(3), locations),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain lists, numbers and names."""
+        data: dict[str, Any] = {"format": FORMAT, "version": VERSION, "name": self.name}
+        for field in _NAME_FIELDS:
+            data[field] = list(getattr(self, field))
+        for field in _ARRAY_FIELDS:
+            data[field] = getattr(self, field).tolist()
+        data["functions"] = [[f.to_json() for f in joint] for joint in self.functions]
+        data["couplers"] = [vars(c) | {"function": c.function.to_json()} for c in self.couplers]
+        data["root_joint"] = self.root_joint
+        return data
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON; numbers survive exactly."""
+        Path(path).write_text(json.dumps(self.to_json()))
+
+    def content_hash(self) -> str:
+        """16 hex digits of the content, the same on every machine."""
+        text = json.dumps(self.to_json(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Skeleton:
+        """Inverse of `to_json`; InvalidInputError for another format or version."""
+        if data.get("format") != FORMAT:
+            raise InvalidInputError("skeleton file", f"its format is {data.get('format')!r}")
+        if data.get("version") != VERSION:
+            raise InvalidInputError(
+                "skeleton file",
+                f"has version {data.get('version')!r}, this program reads {VERSION}",
+                "Compile the .osim file again with Skeleton.from_osim.",
+            )
+        fields: dict[str, Any] = {"name": data["name"], "root_joint": data["root_joint"]}
+        fields |= {field: tuple(data[field]) for field in _NAME_FIELDS}
+        for field in _ARRAY_FIELDS:
+            array = np.array(data[field], dtype=_DTYPES.get(field, np.float64))
+            fields[field] = array.reshape(len(data[field]), *_SHAPES.get(field, ()))
+        fields["functions"] = tuple(
+            tuple(CoordinateFunction.from_json(f) for f in joint) for joint in data["functions"]
+        )
+        fields["couplers"] = tuple(_coupler_from_json(coupler) for coupler in data["couplers"])
+        return cls(**fields)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Skeleton:
+        """Read a file written by `save`; needs no OpenSim."""
+        try:
+            data = json.loads(Path(path).read_text())
+        except (OSError, ValueError) as error:
+            raise InvalidInputError(f"skeleton file {path}", f"cannot be read: {error}") from error
+        return cls.from_json(data)
+
+    @classmethod
+    def full_body(cls) -> Skeleton:
+        """The built-in model of the paper, mended; see d3ke.skeleton.build_full_body."""
+        return cls.load(_MODELS / "full_body.json")
+
+    @classmethod
+    def from_osim(cls, path: str | Path, *, allow_ignored: Sequence[str] = ()) -> Skeleton:
+        """Compile an OpenSim model file; needs OpenSim.
+
+        Raises UnsupportedModelError, by name, for what cannot be represented exactly, and
+        InvalidInputError for a file OpenSim cannot read. `allow_ignored` names constraints to
+        leave out knowingly.
+        """
+        from d3ke.skeleton.osim_reader import read_skeleton
+
+        return read_skeleton(Path(path), allow_ignored=tuple(allow_ignored))
+
+
+def _coupler_from_json(data: dict[str, Any]) -> Coupler:
+    return Coupler(
+        name=data["name"],
+        dependent=data["dependent"],
+        function=CoordinateFunction.from_json(data["function"]),
+        scale_body=data["scale_body"],
+        scale_weights=tuple(data["scale_weights"]),
+    )
+
+
+_NAME_FIELDS = ("bodies", "joints", "coordinates", "markers", "ignored")
+_ARRAY_FIELDS = {
+    "coordinate_ranges": "Q",
+    "coordinate_defaults": "Q",
+    "coordinate_locked": "Q",
+    "coordinate_clamped": "Q",
+    "coordinate_rotational": "Q",
+    "joint_parents": "J",
+    "joint_children": "J",
+    "parent_rotations": "J",
+    "parent_offset_maps": "J",
+    "child_rotations": "J",
+    "child_offset_maps": "J",
+    "axes": "J",
+    "translation_weights": "J",
+    "marker_bodies": "M",
+    "marker_offset_maps": "M",
+}
+_SHAPES = {
+    "coordinate_ranges": (2,),
+    "parent_rotations": (3, 3),
+    "parent_offset_maps": (3, 3),
+    "child_rotations": (3, 3),
+    "child_offset_maps": (3, 3),
+    "axes": (6, 3),
+    "translation_weights": (3, 3),
+    "marker_offset_maps": (3, 3),
+}
+_DTYPES: dict[str, type] = {
+    "coordinate_locked": np.bool_,
+    "coordinate_clamped": np.bool_,
+    "coordinate_rotational": np.bool_,
+    "joint_parents": np.int64,
+    "joint_children": np.int64,
+    "marker_bodies": np.int64,
+}

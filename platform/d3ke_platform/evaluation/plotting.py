@@ -1,0 +1,78 @@
+"""How figures look, and how they get into the page. No global Matplotlib state is touched."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+COLORS = {
+    "label": "#20242a",
+    "mean_angle": "#a7adb5",
+    "per_frame": "#d98324",
+    "sequence": "#1f6fb2",
+}
+"""Label and methods; told apart by colour-blind readers too (light grey, orange, blue)."""
+_SERIES = ("#1f6fb2", "#d98324", "#3a8f5c", "#8d5aa5", "#b5493b", "#5b6570")
+
+_STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a9099",
+    "axes.labelcolor": "#3a4048",
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e8eb",
+    "grid.linewidth": 0.7,
+    "xtick.color": "#5b6570",
+    "ytick.color": "#5b6570",
+    "legend.frameon": False,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """An image of the page with what it shows."""
+
+    title: str
+    caption: str
+    data_uri: str
+    """data:image/...;base64,..."""
+
+
+def series_color(index: int) -> str:
+    """Colour of the n-th series where methods are not what differs."""
+    return _SERIES[index % len(_SERIES)]
+
+
+def panels(
+    rows: int, columns: int, *, width: float, height: float, **options: Any
+) -> tuple[Figure, Any]:
+    """A figure with an array of axes [rows, columns]; sizes in inches."""
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, axes
+
+
+def picture(figure: Figure, *, title: str, caption: str, dpi: int = 120) -> Picture:
+    """The figure as a PNG picture."""
+    sink = io.BytesIO()
+    with rc_context(_STYLE):
+        figure.savefig(sink, format="png", dpi=dpi)
+    return Picture(title=title, caption=caption, data_uri=data_uri(sink.getvalue(), "png"))
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Image bytes as a URI that a page can embed."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,229 @@
+"""Files of the platform: local paths and URIs, atomic writes, content hashes.
+
+A location is a local path or a URI that pyarrow knows (s3://, gs://, ...). A reader never sees a
+half-written file: local files are renamed into place, objects are put in one piece.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from d3ke.errors import InvalidInputError
+from d3ke_platform.errors import UnwritableError
+
+Location = str | Path
+
+
+def is_uri(location: Location) -> bool:
+    """Whether the location has a scheme (s3://...) rather than being a local path."""
+    return "://" in str(location)
+
+
+def join(location: Location, *parts: str) -> str:
+    """Location below another one; an absolute or URI part replaces what is before it."""
+    result = str(location)
+    for part in parts:
+        result = part if is_uri(part) or part.startswith("/") else f"{result.rstrip('/')}/{part}"
+    return result
+
+
+def filesystem(location: Location) -> tuple[pafs.FileSystem, str]:
+    """pyarrow file system of a location and the path within it."""
+    if is_uri(location):
+        return pafs.FileSystem.from_uri(str(location))
+    return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(str(location)))
+
+
+def exists(location: Location) -> bool:
+    """Whether a file or folder is there."""
+    system, path = filesystem(location)
+    return system.get_file_info(path).type != pafs.FileType.NotFound
+
+
+def list_files(location: Location, suffix: str = "") -> list[str]:
+    """Files below a folder (recursively), sorted; an absent folder has none.
+
+    Hidden and temporary names (leading dot) are left out. Local folders give absolute paths,
+    URIs give URIs.
+    """
+    system, path = filesystem(location)
+    selector = pafs.FileSelector(path, recursive=True, allow_not_found=True)
+    prefix = str(location).split("://", 1)[0] + "://" if is_uri(location) else ""
+    return sorted(
+        prefix + info.path
+        for info in system.get_file_info(selector)
+        if info.is_file and info.path.endswith(suffix) and not info.base_name.startswith(".")
+    )
+
+
+def make_folder(location: Location) -> None:
+    """Create a folder with its parents and check that it can be written.
+
+    Raises UnwritableError, also where permissions do not tell (a file in the way, /proc).
+    """
+    try:
+        system, path = filesystem(location)
+        system.create_dir(path, recursive=True)
+        probe = join(path, f".probe-{uuid4().hex}")
+        with system.open_output_stream(probe) as stream:
+            stream.write(b"")
+        system.delete_file(probe)
+    except (OSError, pa.ArrowException) as error:
+        raise UnwritableError(str(location), _reason(error)) from error
+
+
+def remove(location: Location) -> None:
+    """Delete a file or a folder with everything in it; absent is fine."""
+    system, path = filesystem(location)
+    kind = system.get_file_info(path).type
+    if kind == pafs.FileType.Directory:
+        system.delete_dir(path)
+    elif kind == pafs.FileType.File:
+        system.delete_file(path)
+
+
+def write_bytes(location: Location, content: bytes) -> None:
+    """Write a file atomically; raises UnwritableError."""
+    system, path = filesystem(location)
+    try:
+        if is_uri(location):
+            with system.open_output_stream(path) as stream:
+                stream.write(content)
+        else:
+            _replace_file(Path(path), lambda part: part.write_bytes(content))
+    except (OSError, pa.ArrowException) as error:
+        raise UnwritableError(str(location), _reason(error)) from error
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Call `write(temporary path)` beside a local path, then rename into place.
+
+    For writers that take a path (OpenSim, video encoders). The temporary file keeps the suffix.
+    """
+    _replace_file(path, write)
+
+
+def read_bytes(location: Location) -> bytes:
+    """Content of a file; raises InvalidInputError when it is absent or unreadable."""
+    system, path = filesystem(location)
+    try:
+        with system.open_input_stream(path) as stream:
+            return bytes(stream.read())
+    except (OSError, pa.ArrowException) as error:
+        raise InvalidInputError(str(location), f"cannot be read ({_reason(error)})") from error
+
+
+def write_json(location: Location, content: Any) -> None:
+    """Write JSON (dataclasses, paths, tuples and NumPy numbers are converted) atomically."""
+    text = json.dumps(content, indent=2, default=_plain, ensure_ascii=False)
+    write_bytes(location, (text + "\n").encode())
+
+
+def read_json(location: Location) -> Any:
+    """Parsed JSON; raises InvalidInputError when absent or not JSON."""
+    content = read_bytes(location)
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise InvalidInputError(str(location), f"is not JSON ({error})") from error
+
+
+def write_table(location: Location, table: pa.Table) -> None:
+    """Write a Parquet file atomically."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    write_bytes(location, sink.getvalue())
+
+
+def read_table(location: Location, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file; raises InvalidInputError when it is absent or broken."""
+    system, path = filesystem(location)
+    try:
+        with system.open_input_file(path) as source:
+            return pq.read_table(source, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise InvalidInputError(str(location), f"cannot be read ({_reason(error)})") from error
+
+
+def local_path(location: Location) -> Path:
+    """A local file with the content of a location, for readers that need a path.
+
+    Remote files are copied once into a cache below the temporary folder.
+    """
+    if not is_uri(location):
+        return Path(os.path.abspath(os.path.expanduser(str(location))))
+    name = str(location).rsplit("/", 1)[-1]
+    system, path = filesystem(location)
+    info = system.get_file_info(path)
+    # Size and time are part of the key, so that a changed object is copied again.
+    key = content_hash(f"{location} {info.size} {info.mtime_ns}".encode())
+    folder = Path(tempfile.gettempdir()) / f"d3ke-{os.getuid()}" / key
+    if not (folder / name).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        content = read_bytes(location)
+        _replace_file(folder / name, lambda part: part.write_bytes(content))
+    return folder / name
+
+
+def content_hash(content: Location | bytes) -> str:
+    """16 hex digits of the SHA-256 of bytes or of a file's content."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()[:16]
+    system, path = filesystem(content)
+    digest = hashlib.sha256()
+    with system.open_input_stream(path) as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def settings_hash(settings: Any) -> str:
+    """16 hex digits that change with any value of a settings dataclass or JSON-like object."""
+    text = json.dumps(settings, sort_keys=True, default=_plain)
+    return content_hash(text.encode())
+
+
+def plain(settings: Any) -> Any:
+    """Settings as JSON-like values: what `write_json` then `read_json` would give."""
+    return json.loads(json.dumps(settings, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if hasattr(value, "tolist"):  # NumPy arrays and scalars
+        return value.tolist()
+    raise TypeError(f"{value!r} cannot be written as JSON")
+
+
+def _replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.{uuid4().hex}{path.suffix}")
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,190 @@
+"""Stages on Ray Data: the only place that calls `map_batches`."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from d3ke.errors import D3KEError
+from d3ke_platform import runtime, telemetry
+
+NO_PROGRESS_TIMEOUT_S = 3600.0
+WORKER_DEATHS_PER_ITEM = 2
+_IDENTITY_KEYS = ("item", "recording_id", "trial_id", "unit", "subject", "uri")
+
+
+def run_stage(
+    items: Sequence[dict[str, Any]],
+    stage: type,
+    *,
+    arguments: dict[str, Any],
+    name: str,
+    actors: int | None = None,
+    cpus: float = 1.0,
+    gpus: float = 0.0,
+    batch_size: int = 1,
+    progress: bool = True,
+) -> Iterator[dict[str, Any]]:
+    """Run `stage(**arguments)` in actors over `items`; yields ledger rows as they arrive.
+
+    Order is not kept. An exception in the stage, or the death of its worker, gives a reject row
+    {"item", "stage", "reason", "traceback", "time_utc"} instead (`is_reject` tells them apart)
+    and the others go on. An error in the stage's constructor is raised here, as it would be the
+    same for every item. `actors` is by default what fits the cluster with two CPUs to spare;
+    `batch_size` items travel together, which pays for items of milliseconds only.
+    """
+    if not items:
+        return
+    waiting = {identity(item): item for item in items}
+    if len(waiting) < len(items):
+        raise ValueError(f"{name}: items with the same id; each needs its own")
+    with telemetry.progress(name, len(items), visible=progress) as report, _data_context():
+        rejected = 0
+        for key, rows in _results(
+            list(items), stage, arguments, name, actors, cpus, gpus, batch_size
+        ):
+            waiting.pop(key, None)
+            rejected += any(is_reject(row) for row in rows)
+            report.advance(note=f"{rejected} rejected" if rejected else "")
+            yield from rows
+        for key in waiting:
+            reason = "the worker process died on this item (a crash in native code or no memory)"
+            report.advance()
+            yield reject_row(key, name, reason)
+
+
+def identity(item: dict[str, Any]) -> str:
+    """What an item is called in rejects: its "item", recording, trial, unit, subject or uri."""
+    for key in _IDENTITY_KEYS:
+        if key in item:
+            return str(item[key])
+    raise ValueError(f"Item without any of {', '.join(_IDENTITY_KEYS)}: {item}")
+
+
+def reject_row(item: str, stage: str, reason: str, trace: str = "") -> dict[str, Any]:
+    """A row of the REJECTS table."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"item": item, "stage": stage, "reason": reason, "traceback": trace, "time_utc": now}
+
+
+def is_reject(row: dict[str, Any]) -> bool:
+    """Whether a ledger row is a row of the REJECTS table."""
+    return row.keys() == {"item", "stage", "reason", "traceback", "time_utc"}
+
+
+class StageActor:
+    """A stage in an actor: unpacks items, catches exceptions, packs ledger rows."""
+
+    def __init__(self, stage: type, arguments: dict[str, Any], name: str) -> None:
+        self._name = name
+        self._metrics = telemetry.StageMetrics(name)
+        self._stage: Any = None
+        self._failure: Exception | None = None
+        try:
+            self._stage = stage(**arguments)
+        except Exception as error:  # noqa: BLE001  raised again in the driver
+            self._failure = _portable(error)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        items = [pickle.loads(packed) for packed in batch["packed"]]
+        outcomes = [self._failure or self._process(item) for item in items]
+        return {
+            "key": [identity(item) for item in items],
+            "packed": [pickle.dumps(outcome) for outcome in outcomes],
+        }
+
+    def _process(self, item: dict[str, Any]) -> list[dict[str, Any]]:
+        started = time.monotonic()
+        try:
+            rows = list(self._stage(item))
+        except Exception as error:  # noqa: BLE001  becomes a reject
+            rows = [reject_row(identity(item), self._name, _reason(error), traceback.format_exc())]
+        succeeded = not any(is_reject(row) for row in rows)
+        self._metrics.record(seconds=time.monotonic() - started, succeeded=succeeded)
+        return rows
+
+
+def _results(
+    items: list[dict[str, Any]],
+    stage: type,
+    arguments: dict[str, Any],
+    name: str,
+    actors: int | None,
+    cpus: float,
+    gpus: float,
+    batch_size: int,
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    import ray
+
+    blocks = math.ceil(len(items) / batch_size)
+    data = ray.data.from_items(
+        [{"packed": pickle.dumps(item)} for item in items], override_num_blocks=blocks
+    )
+    count = min(blocks, actors or actor_count(cpus=cpus, gpus=gpus))
+    mapped = data.map_batches(
+        StageActor,
+        fn_constructor_args=(stage, arguments, name),
+        batch_size=batch_size,
+        # One task per actor at a time: a death then costs only the item that caused it.
+        compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=1),
+        num_cpus=cpus if not gpus else None,
+        num_gpus=gpus or None,
+        max_restarts=-1,
+        max_task_retries=WORKER_DEATHS_PER_ITEM,
+    )
+    for batch in mapped.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+        for key, packed in zip(batch["key"], batch["packed"], strict=True):
+            outcome = pickle.loads(packed)
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield str(key), outcome
+
+
+def actor_count(*, cpus: float = 1.0, gpus: float = 0.0) -> int:
+    """Actors that fit the connected cluster, leaving two CPUs to Ray Data's own tasks."""
+    if gpus:
+        return max(1, int(runtime.total_gpus() / gpus))
+    return max(1, int((runtime.total_cpus() - 2) / cpus))
+
+
+@contextmanager
+def _data_context() -> Iterator[None]:
+    """Ray Data's settings for stages, put back afterwards."""
+    import ray
+
+    context = ray.data.DataContext.get_current()
+    wanted = {
+        "enable_progress_bars": False,
+        "print_on_execution_start": False,
+        "execution_no_progress_timeout_s": NO_PROGRESS_TIMEOUT_S,
+        # A block is one item or a few; one whose worker keeps dying is dropped and becomes a
+        # reject, because its rows are missing.
+        "max_errored_blocks": -1,
+    }
+    before = {key: getattr(context, key) for key in wanted}
+    for key, value in wanted.items():
+        setattr(context, key, value)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            setattr(context, key, value)
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text if isinstance(error, D3KEError) else f"{type(error).__name__}: {text}"
+
+
+def _portable(error: Exception) -> Exception:
+    error.add_note(traceback.format_exc())
+    try:
+        return pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001  any failure to pickle has the same remedy
+        return RuntimeError(f"{type(error).__name__}: {error}")

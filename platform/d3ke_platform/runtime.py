@@ -1,0 +1,159 @@
+"""Connecting to Ray: by itself on a laptop, to the job's cluster everywhere else."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("d3ke", "d3ke_platform")
+
+# One thread per worker process: the number of workers follows the CPUs, more threads only fight.
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # The controller answers a worker's report at this interval; the default of 2 s costs every
+    # epoch of a short training run up to 2 s.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.3",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+# Unix socket paths end at 107 characters; Ray's own part of them is about 65 long.
+_LONGEST_TEMPORARY_FOLDER = 35
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the connected cluster offers."""
+
+    is_local: bool
+    """Ray was started by this process, on this machine only."""
+    address: str
+    """GCS address of the cluster."""
+    cpus: float
+    """CPUs of the cluster, as Ray counts them."""
+    gpus: float
+    """GPUs of the cluster."""
+
+
+@contextmanager
+def connect(*, cpus: int | None = None) -> Iterator[Session]:
+    """Connect to Ray for the duration of the context.
+
+    With RAY_ADDRESS set (as `ray job submit` does) it is that cluster, and the two packages are
+    sent along, so that its nodes need not have them installed. Otherwise a local Ray is started
+    with `cpus` logical CPUs: by default two more than the machine has, because reads and writes
+    of Ray Data want a CPU while all actors hold theirs. Inside an existing connection that one
+    is used and left as it is.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield _session()
+        return
+    is_local = not os.environ.get("RAY_ADDRESS")
+    with _environment(_local_environment() if is_local else WORKER_ENVIRONMENT):
+        if is_local:
+            _start_local(cpus)
+        else:
+            ray.init(runtime_env=_runtime_environment(), **_quiet())
+        try:
+            yield _session()
+        finally:
+            ray.shutdown()
+
+
+def total_cpus() -> float:
+    """CPUs of the connected cluster."""
+    import ray
+
+    return float(ray.cluster_resources().get("CPU", 0.0))
+
+
+def total_gpus() -> float:
+    """GPUs of the connected cluster."""
+    import ray
+
+    return float(ray.cluster_resources().get("GPU", 0.0))
+
+
+def package_folders() -> list[str]:
+    """Folders of the two packages, wherever they are imported from."""
+    folders = []
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        if spec is None or not spec.origin:
+            raise ModuleNotFoundError(f"Package {name} is not importable; `pip install -e .`")
+        folders.append(str(Path(spec.origin).parent))
+    return folders
+
+
+def _start_local(cpus: int | None) -> None:
+    import ray
+
+    machine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    options: dict[str, Any] = {}
+    if len(tempfile.gettempdir()) > _LONGEST_TEMPORARY_FOLDER:
+        options["_temp_dir"] = f"/tmp/ray-{os.getuid()}"
+    ray.init(
+        address="local",
+        num_cpus=cpus or max(4, (machine or 2) + 2),
+        # Train frees the resources of a stopped run through the dashboard's API; without it
+        # they are never freed.
+        include_dashboard=True,
+        **_quiet(),
+        **options,
+    )
+
+
+def _session() -> Session:
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    owned = ray._private.worker._global_node
+    return Session(
+        is_local=owned is not None and owned.is_head(),
+        address=address,
+        cpus=total_cpus(),
+        gpus=total_gpus(),
+    )
+
+
+def _runtime_environment() -> dict[str, Any]:
+    return {"py_modules": package_folders(), "env_vars": dict(WORKER_ENVIRONMENT)}
+
+
+def _local_environment() -> dict[str, str]:
+    """Environment that local workers inherit; the packages' parents lead their search path."""
+    parents = [str(Path(folder).parent) for folder in package_folders()]
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    search = dict.fromkeys([*parents, *filter(None, known)])
+    return {**WORKER_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(search)}
+
+
+def _quiet() -> dict[str, Any]:
+    return {"log_to_driver": False, "logging_level": logging.WARNING}
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Environment variables for the duration of the context; a user's own values win."""
+    before = {name: os.environ.get(name) for name in values}
+    for name, value in values.items():
+        if name == "PYTHONPATH" or before[name] is None:
+            os.environ[name] = value
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            if old is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = old

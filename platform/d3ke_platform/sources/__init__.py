@@ -1,0 +1,62 @@
+"""Sources of recordings and marker trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from d3ke.kinematics import MarkerSet
+    from d3ke.skeleton import MeasurementSet, PredictedSet
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourcePlan:
+    """What a source is going to deliver, known before anything is made."""
+
+    model_osim: Path
+    """OpenSim model to be scaled; the marker set's markers are put on it."""
+    marker_set: MarkerSet
+    """Markers of the trajectories."""
+    measurements: MeasurementSet
+    """How marker distances scale the bodies."""
+    predicted: PredictedSet
+    """Coordinates that networks predict."""
+    subjects: Sequence[Row]
+    """Rows of the SUBJECTS table."""
+    units: Sequence[dict[str, Any]]
+    """Pieces of work for `make`, each with a unique "unit" id and its "subject"; JSON values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeUnit:
+    """What one unit delivered: table rows whose files lie in the data set."""
+
+    trials: Sequence[Row] = field(default_factory=tuple)
+    """Rows of the TRIALS table."""
+    recordings: Sequence[Row] = field(default_factory=tuple)
+    """Rows of the RECORDINGS table."""
+
+
+class Source(Protocol):
+    """Delivers subjects, trials and recordings into a data set's folder.
+
+    A source is picklable and deterministic: the same settings give the same files and ids on any
+    machine. `make` runs in worker processes, once per unit, and writes its files atomically below
+    `folder` under the names of the data set's layout (subjects/<subject>_static.trc,
+    trials/<trial>.trc, videos/<recording>.mp4, boxes/<recording>.parquet).
+    """
+
+    name: str
+
+    def plan(self, folder: Path) -> SourcePlan:
+        """Everything known beforehand; quick, no rendering."""
+        ...
+
+    def make(self, unit: dict[str, Any], folder: Path) -> MadeUnit:
+        """Write one unit's files; raises D3KEError when the unit cannot be made."""
+        ...

@@ -1,0 +1,95 @@
+"""Person boxes from MediaPipe's pose landmarker (CPU)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from d3ke.arrays import FloatArray
+from d3ke.errors import InvalidInputError
+from d3ke_platform.stages.body_box import body_box
+from d3ke_platform.stages.decode import Frame
+from d3ke_platform.stages.detect import Detection
+
+
+class Landmarks(NamedTuple):
+    """The 33 pose landmarks of one person in one frame."""
+
+    pixels: FloatArray
+    """[33,2] px; parts outside the picture are extrapolated."""
+    metres: FloatArray
+    """[33,3] m from the middle of the hips, axes parallel to the image's."""
+    presence: FloatArray
+    """[33] probability of lying within the picture."""
+
+
+class MediaPipeDetector:
+    """Boxes around the landmarks of the most prominent person.
+
+    A body that the picture's edge cuts keeps its whole extrapolated box, so that its scale in the
+    crop is that of a whole body, as in training.
+    """
+
+    name = "mediapipe"
+    smooth = True
+
+    def __init__(self, task_file: str) -> None:
+        """`task_file`: a pose_landmarker .task file (lite, full or heavy)."""
+        if not Path(task_file).is_file():
+            raise InvalidInputError(f"--pose-model {task_file}", "no such file")
+        self._task_file = task_file
+
+    def boxes(self, frames: Iterable[Frame]) -> list[Detection | None]:
+        """Boxes of one video."""
+        return [
+            None
+            if landmarks is None
+            else Detection(
+                body_box(landmarks.pixels, landmarks.metres), float(landmarks.presence.mean())
+            )
+            for landmarks in self.landmarks(frames)
+        ]
+
+    def landmarks(self, frames: Iterable[Frame]) -> Iterator[Landmarks | None]:
+        """Landmarks of one video's frames, None where no person is found."""
+        import mediapipe
+
+        last_ms = -1
+        # The landmarker follows the person from frame to frame, so each video needs its own.
+        with self._landmarker() as landmarker:
+            for frame in frames:
+                last_ms = max(last_ms + 1, round(frame.time_s * 1000))
+                image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=frame.image)
+                height, width = frame.image.shape[:2]
+                yield _first_person(landmarker.detect_for_video(image, last_ms), width, height)
+
+    def _landmarker(self) -> Any:
+        from mediapipe.tasks import python as tasks
+        from mediapipe.tasks.python import vision
+
+        options = vision.PoseLandmarkerOptions(
+            base_options=tasks.BaseOptions(model_asset_path=self._task_file),
+            running_mode=vision.RunningMode.VIDEO,
+        )
+        try:
+            return vision.PoseLandmarker.create_from_options(options)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise InvalidInputError(
+                f"--pose-model {self._task_file}",
+                f"is not a MediaPipe pose landmarker ({str(error).splitlines()[0]})",
+            ) from error
+
+
+def _first_person(result: Any, width: int, height: int) -> Landmarks | None:
+    if not result.pose_landmarks:
+        return None
+    image, world = result.pose_landmarks[0], result.pose_world_landmarks[0]
+    # MediaPipe measures from the corner of the first pixel, boxes from its centre.
+    return Landmarks(
+        pixels=np.array([[p.x * width - 0.5, p.y * height - 0.5] for p in image]),
+        metres=np.array([[p.x, p.y, p.z] for p in world]),
+        presence=np.array([p.presence for p in image]),
+    )

@@ -1,0 +1,243 @@
+"""Per-frame estimates: crops through the per-frame network, in batches on the device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from d3ke.arrays import FloatArray, ImageArray
+from d3ke.augmentation import center_crop
+from d3ke.errors import InvalidInputError
+from d3ke_platform import storage
+from d3ke_platform.schema import CROPS, ESTIMATES
+
+
+class EstimateArrays(NamedTuple):
+    """A network's estimate as NumPy arrays; the fields are those of `d3ke.networks.Estimate`."""
+
+    coordinates: FloatArray
+    """[n,P] rad."""
+    root_rotation: FloatArray
+    """[n,3,3] pelvis -> crop camera."""
+    factors: FloatArray
+    """[n,S] measurement factors."""
+
+
+class FrameEstimator:
+    """The per-frame network of a bundle, ready to be called with crops."""
+
+    def __init__(
+        self, bundle_folder: str | Path, *, device: str = "auto", batch_size: int = 64
+    ) -> None:
+        """Load the bundle.
+
+        Args:
+            bundle_folder: Folder written by `d3ke.networks.save_bundle`.
+            device: "auto" (CUDA when there is one), or a torch device name.
+            batch_size: Crops per forward pass.
+        """
+        from d3ke.networks.bundle import load_bundle
+
+        if batch_size < 1:
+            raise InvalidInputError("batch_size", f"is {batch_size}, must be 1 or more")
+        self.bundle = load_bundle(Path(bundle_folder))
+        self.device = choose_device(device)
+        self.batch_size = batch_size
+        self.crop = CropGeometry.of_bundle(self.bundle)
+        self._network = self.bundle.frame.to(self.device).eval()
+
+    def estimate(self, images: ImageArray, intrinsics: FloatArray) -> EstimateArrays:
+        """Estimate every crop on its own.
+
+        Args:
+            images: [n,H,W,3] uint8 RGB, as stored (with margin) or exactly what the network sees.
+            intrinsics: [n,3,3] of the crops, px; they fix nothing here but their number, because
+                both kinds of crop are centred on the optical axis and the estimate is in the
+                crop camera's axes whatever its focal length.
+
+        Raises:
+            InvalidInputError: not that type or shape.
+        """
+        _check_images(images, len(intrinsics))
+        parts: list[EstimateArrays] = []
+        with torch.inference_mode():
+            for start in range(0, len(images), self.batch_size):
+                batch = torch.from_numpy(
+                    np.ascontiguousarray(images[start : start + self.batch_size])
+                )
+                seen = self.crop.seen(batch.to(self.device).permute(0, 3, 1, 2))
+                estimate = self._network(seen)
+                parts.append(EstimateArrays(*(_numpy(value) for value in estimate)))
+        if not parts:
+            return self._nothing()
+        return EstimateArrays(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+    def _nothing(self) -> EstimateArrays:
+        predicted = len(self.bundle.head.predicted.coordinates)
+        factors = len(self.bundle.head.measurements.names)
+        return EstimateArrays(np.zeros((0, predicted)), np.zeros((0, 3, 3)), np.zeros((0, factors)))
+
+
+class CropGeometry:
+    """How large a stored crop is, and which part of it the network sees."""
+
+    def __init__(
+        self, *, image_size: int, stored_size: int, field_of_view: float, margin: float
+    ) -> None:
+        self.image_size = image_size
+        """Side of the network's input, px."""
+        self.stored_size = stored_size
+        """Side of a stored crop, px."""
+        self.field_of_view = field_of_view
+        """Side of what the network sees, in longer box sides."""
+        self.margin = margin
+        """Side of a stored crop, in sides of what the network sees."""
+
+    @classmethod
+    def of_bundle(cls, bundle: Any) -> CropGeometry:
+        """Geometry that the bundle was trained with."""
+        config = bundle.config
+        crop = config["crop"]
+        return cls(
+            image_size=bundle.frame.config.image_size,
+            stored_size=int(crop["stored_size"]),
+            field_of_view=float(crop["field_of_view"]),
+            margin=float(crop["margin"]),
+        )
+
+    @property
+    def stored_field_of_view(self) -> float:
+        """Side of a stored crop, in longer box sides: `margin` of `d3ke.camera.crop_camera`."""
+        return self.field_of_view * self.margin
+
+    def seen(self, images: Tensor) -> Tensor:
+        """The middle of stored crops [n,3,H,W] at the network's size; exact size passes through."""
+        side = images.shape[-1]
+        if side != self.stored_size:
+            if side == self.image_size:
+                return images
+            raise InvalidInputError(
+                "crops",
+                f"are {side} px wide, must be {self.stored_size} (stored, with margin) or "
+                f"{self.image_size} (what the network sees)",
+            )
+        return center_crop(images, self.image_size, self.margin)
+
+
+class EstimateCrops:
+    """Stage: the CROPS table of a recording -> its ESTIMATES table."""
+
+    name = "estimate"
+
+    def __init__(self, bundle_folder: str, *, device: str = "auto", batch_size: int = 64) -> None:
+        self._estimator = FrameEstimator(bundle_folder, device=device, batch_size=batch_size)
+
+    def __call__(self, item: dict[str, Any]) -> list[dict[str, Any]]:
+        """Item: recording_id, crops_uri, estimates_uri; a finished recording is left alone."""
+        began = time.perf_counter()
+        recording_id = item["recording_id"]
+        if storage.exists(item["estimates_uri"]):
+            frames = storage.read_table(item["estimates_uri"], ["frame"]).num_rows
+            return [{"recording_id": recording_id, "frames": frames, "seconds": 0.0}]
+        crops = CROPS.to_numpy(storage.read_table(item["crops_uri"]))
+        images = _decode_jpegs(crops["jpeg"], self._estimator.crop.stored_size)
+        estimate = self._estimator.estimate(images, crops["crop_intrinsics"])
+        columns = {name: crops[name] for name in CROP_COLUMNS}
+        columns["confidence"] = np.ones(len(images))
+        dims = bundle_dims(self._estimator.bundle)
+        table = estimates_table(recording_id, estimate, columns, dims)
+        storage.write_table(item["estimates_uri"], table)
+        seconds = time.perf_counter() - began
+        return [{"recording_id": recording_id, "frames": len(images), "seconds": seconds}]
+
+
+CROP_COLUMNS = ("frame", "time_s", "box", "crop_intrinsics", "crop_rotation", "crop_translation")
+"""Columns that estimates take over from the crops."""
+
+
+def estimates_table(
+    recording_id: str,
+    estimate: EstimateArrays,
+    columns: Mapping[str, np.ndarray],
+    dims: Mapping[str, int],
+    *,
+    person: int = 0,
+) -> pa.Table:
+    """ESTIMATES rows of one recording and person.
+
+    Args:
+        recording_id: The recording.
+        estimate: n rows.
+        columns: `CROP_COLUMNS` and "confidence", n rows each.
+        dims: Sizes of the symbolic dimensions.
+        person: Number of the person in the recording.
+    """
+    rows = len(columns["frame"])
+    data: dict[str, Any] = {name: columns[name] for name in (*CROP_COLUMNS, "confidence")}
+    data |= {
+        "recording_id": [recording_id] * rows,
+        "person": np.full(rows, person, np.int32),
+        "coordinates": estimate.coordinates,
+        "root_rotation": estimate.root_rotation,
+        "measurement_factors": estimate.factors,
+    }
+    return ESTIMATES.to_arrow(data, dims)
+
+
+def bundle_dims(bundle: Any) -> dict[str, int]:
+    """Sizes of the tables' symbolic dimensions for a bundle."""
+    skeleton, head = bundle.skeleton, bundle.head
+    return {
+        "Q": len(skeleton.coordinates),
+        "P": len(head.predicted.coordinates),
+        "N": len(skeleton.bodies),
+        "J": len(skeleton.joints),
+        "M": len(skeleton.markers),
+        "S": len(head.measurements.names),
+    }
+
+
+def choose_device(name: str) -> torch.device:
+    """Torch device of a setting: "auto" is CUDA when there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InvalidInputError("device", f"{name!r} is not one", "Try auto, cpu, cuda.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InvalidInputError("device", f"no CUDA device for {name!r}", "Try --device cpu.")
+    return device
+
+
+def _check_images(images: ImageArray, count: int) -> None:
+    shape = images.shape
+    if images.dtype != np.uint8 or images.ndim != 4 or shape[1] != shape[2] or shape[3] != 3:
+        raise InvalidInputError(
+            "crops", f"are {images.dtype} {shape}, must be uint8 [n,H,H,3] (RGB, square)"
+        )
+    if len(images) != count:
+        raise InvalidInputError("crops", f"{len(images)} images but {count} intrinsics")
+
+
+def _decode_jpegs(jpegs: np.ndarray, size: int) -> ImageArray:
+    """JPEG bytes [n] -> RGB [n,size,size,3]."""
+    images = np.empty((len(jpegs), size, size, 3), np.uint8)
+    for index, jpeg in enumerate(jpegs):
+        image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+        if image is None or image.shape[:2] != (size, size):
+            raise InvalidInputError(f"crop {index}", f"is not a JPEG picture of {size} px")
+        images[index] = image[:, :, ::-1]
+    return images
+
+
+def _numpy(tensor: Tensor) -> FloatArray:
+    return tensor.detach().double().cpu().numpy()

@@ -1,0 +1,208 @@
+"""Sequence refinement of per-frame estimates, and results in OpenSim's terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from d3ke.arrays import BoolArray, FloatArray
+from d3ke.camera import Camera, place_by_box
+from d3ke.errors import InvalidInputError
+from d3ke_platform.schema import RESULTS
+from d3ke_platform.stages.estimate import CropGeometry, EstimateArrays
+
+Columns = Mapping[str, np.ndarray]
+
+
+class SequenceRefiner:
+    """The sequence network of a bundle, applied to whole recordings."""
+
+    def __init__(self, bundle_folder: str | Path) -> None:
+        """Load the bundle; runs on the CPU, where a recording takes well under a second."""
+        from d3ke.networks.bundle import load_bundle
+
+        self.bundle = load_bundle(Path(bundle_folder))
+        self._network = self.bundle.sequence.eval() if self.bundle.sequence else None
+        self._fps = float(self.bundle.config["fps"])
+
+    def refine(self, estimates: Columns, *, fps: float) -> EstimateArrays:
+        """Refine one person's estimates of one recording.
+
+        A network trained at 10 frames/s knows movement at that rate only. A recording at k times
+        the rate is therefore refined as k interleaved sequences, one per phase, and woven
+        together again; at other rates k is rounded. Frames of confidence 0 count as missing.
+
+        Args:
+            estimates: Columns of ESTIMATES, T rows in time order.
+            fps: Frame rate of the rows, 1/s.
+
+        Returns:
+            T rows; the estimates themselves where the bundle has no sequence network.
+        """
+        per_frame = EstimateArrays(
+            estimates["coordinates"], estimates["root_rotation"], estimates["measurement_factors"]
+        )
+        rows = len(per_frame.coordinates)
+        if self._network is None or rows == 0:
+            return per_frame
+        if not (np.isfinite(fps) and fps > 0):
+            raise InvalidInputError("frame rate", f"is {fps}, must be positive")
+        phases = min(rows, max(1, round(fps / self._fps)))
+        index, valid = phase_rows(rows, phases)
+        known = (
+            estimates["confidence"] > 0 if (estimates["confidence"] > 0).any() else np.ones(rows)
+        )
+        refined = self._run(per_frame, index, valid & known.astype(bool)[index])
+        return EstimateArrays(*(_unweave(values, index, valid, rows) for values in refined))
+
+    def _run(
+        self, estimate: EstimateArrays, index: np.ndarray, valid: BoolArray
+    ) -> list[FloatArray]:
+        from d3ke.networks.prediction import Estimate
+
+        assert self._network is not None
+        inputs = Estimate(*(torch.from_numpy(values[index]).float() for values in estimate))
+        with torch.inference_mode():
+            outputs = self._network(inputs, torch.from_numpy(valid))
+        return [values.double().numpy() for values in outputs]
+
+
+def phase_rows(rows: int, phases: int) -> tuple[np.ndarray, BoolArray]:
+    """Row numbers [phases, length] of every phase, padded by its last row, and which are real."""
+    length = -(-rows // phases)
+    index = np.arange(phases)[:, None] + phases * np.arange(length)
+    valid = index < rows
+    last = index.max(axis=1, where=valid, initial=0, keepdims=True)
+    return np.minimum(index, last), valid
+
+
+def _unweave(values: FloatArray, index: np.ndarray, valid: BoolArray, rows: int) -> FloatArray:
+    result = np.empty((rows, *values.shape[2:]))
+    result[index[valid]] = values[valid]
+    return result
+
+
+def assemble_results(
+    bundle: Any,
+    estimates: Columns,
+    refined: EstimateArrays,
+    camera: Camera | None,
+    dims: Mapping[str, int],
+) -> dict[str, np.ndarray]:
+    """RESULTS columns of one person in one recording.
+
+    Body scales are constant: a body does not grow, and the median over the frames is robust.
+    One camera does not see distance; the person is placed so that the body of the estimated
+    size fills the box.
+
+    Args:
+        bundle: The bundle that made the estimates.
+        estimates: Columns of ESTIMATES, T rows in time order.
+        refined: T rows in the same order.
+        camera: The recording's camera; None places through the crop cameras alone.
+        dims: Sizes of the symbolic dimensions, checked against the bundle.
+
+    Returns:
+        every column of RESULTS, T rows; root pose, joint centres and markers in ground.
+    """
+    head, skeleton = bundle.head, bundle.skeleton
+    if dims["Q"] != len(skeleton.coordinates) or dims["P"] != refined.coordinates.shape[-1]:
+        raise InvalidInputError("results", f"dimensions {dict(dims)} are not those of the bundle")
+    scales = constant_body_scales(head, refined.factors)
+    rotation = np.swapaxes(estimates["crop_rotation"], -1, -2) @ refined.root_rotation
+    coordinates = head.all_coordinates(_tensor(refined.coordinates))
+    coordinates = head.layer.couple(coordinates)
+    position = _positions(bundle, coordinates, scales, rotation, estimates, camera)
+    full = _with_root(skeleton, coordinates, rotation, position)
+    pose = head.layer(full, _tensor(scales))
+    result = {
+        name: estimates[name]
+        for name in ("recording_id", "person", "frame", "time_s", "box", "confidence")
+    }
+    rows = len(estimates["frame"])
+    result |= {
+        "coordinates": full.numpy(),
+        "root_rotation": rotation,
+        "body_scales": np.repeat(scales[None], rows, axis=0),
+        "joint_centers": pose.joint_centers.numpy(),
+        "markers": pose.markers.numpy(),
+    }
+    return {name: result[name] for name in RESULTS.column_names}
+
+
+def constant_body_scales(head: Any, factors: FloatArray) -> FloatArray:
+    """Body scales [N,3] of the median over frames of measurement factors [T,S]."""
+    median = _tensor(np.median(factors, axis=0))
+    return head.measurements.body_scales(median, head.skeleton).numpy()
+
+
+def _positions(
+    bundle: Any,
+    coordinates: Tensor,
+    scales: FloatArray,
+    rotation: FloatArray,
+    estimates: Columns,
+    camera: Camera | None,
+) -> FloatArray:
+    """Pelvis origin in ground [T,3], m, by fitting the body into the boxes."""
+    pose = bundle.head.layer(coordinates, _tensor(scales), _tensor(rotation))
+    points = torch.cat([pose.joint_centers, _outline(bundle, pose.markers)], dim=-2)
+    relative = (points - pose.body_positions[..., :1, :]).numpy()
+    result = np.empty((len(relative), 3))
+    geometry = CropGeometry.of_bundle(bundle)
+    for row, body in enumerate(relative):
+        box = estimates["box"][row]
+        seen, seen_box = camera, box
+        if seen is None:
+            seen, seen_box = _through_crop(estimates, row, geometry)
+        origin = place_by_box(body @ seen.rotation.T, seen_box, seen)
+        result[row] = seen.rotation.T @ (origin - seen.translation)
+    return result
+
+
+def _outline(bundle: Any, markers: Tensor) -> Tensor:
+    """Markers on the skin, which span the silhouette."""
+    names = [
+        name for name in bundle.head.predicted.bony_landmarks if name in bundle.skeleton.markers
+    ]
+    return markers[..., bundle.skeleton.index_of("marker", names), :]
+
+
+def _through_crop(
+    estimates: Columns, row: int, geometry: CropGeometry
+) -> tuple[Camera, FloatArray]:
+    """Camera of a crop and the box in it: centred, its longer side known from the crop's rule."""
+    size = geometry.stored_size
+    camera = Camera(
+        intrinsics=estimates["crop_intrinsics"][row],
+        rotation=estimates["crop_rotation"][row],
+        translation=estimates["crop_translation"][row],
+        size=(size, size),
+    )
+    x0, y0, x1, y1 = estimates["box"][row]
+    sides = np.array([x1 - x0, y1 - y0])
+    half = sides / sides.max() * size / geometry.stored_field_of_view / 2
+    middle = np.full(2, (size - 1) / 2)
+    return camera, np.concatenate([middle - half, middle + half])
+
+
+def _with_root(
+    skeleton: Any, coordinates: Tensor, rotation: FloatArray, position: FloatArray
+) -> Tensor:
+    """All coordinates [T,Q], with the root's set to this pelvis pose, angles without jumps."""
+    from d3ke.skeleton import root_coordinates_from_pose
+
+    root = root_coordinates_from_pose(skeleton, _tensor(rotation), _tensor(position)).numpy()
+    root[:, :3] = np.unwrap(root[:, :3], axis=0)
+    full = coordinates.clone()
+    full[:, skeleton.index_of("coordinate", skeleton.root_coordinates)] = _tensor(root)
+    return full
+
+
+def _tensor(values: FloatArray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values)).double()

@@ -1,0 +1,127 @@
+"""Training of the per-frame network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from d3ke.augmentation import augment, center_crop
+from d3ke.losses import d3ke_loss
+from d3ke.networks.frame_network import FrameNetwork
+from d3ke.networks.prediction import Estimate, PredictionHead, mean_estimate
+from d3ke_platform.storage import DataSet
+from d3ke_platform.training.batch_plan import BatchPlan
+from d3ke_platform.training.error_sums import ErrorSums
+from d3ke_platform.training.loader import FrameBatch, FrameLoader
+from d3ke_platform.training.samples import Samples, load_jpegs, load_samples
+from d3ke_platform.training.settings import FrameTraining
+from d3ke_platform.training.task import Predict
+from d3ke_platform.training.validation import FRAME_METRICS, Validator
+from d3ke_platform.training.worker import Worker, threads_per_worker
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameJob:
+    """Train the per-frame network on the crops of a data set."""
+
+    data: str
+    settings: FrameTraining
+    seed: int
+    exclude_subjects: tuple[str, ...] = ()
+    """Training subjects to leave out (cross-fitting)."""
+    name: str = "frame"
+
+    def task(self, worker: Worker) -> FrameTask:
+        return FrameTask(self, worker)
+
+
+class FrameTask:
+    """Crops of this worker, the network and its losses (see `Task`)."""
+
+    validate_untrained = False
+
+    def __init__(self, job: FrameJob, worker: Worker) -> None:
+        data = DataSet.open(job.data)
+        self.name, self.settings = job.name, job.settings
+        self._seed, self._worker, self._device = job.seed, worker, worker.device
+        self._margin = float(data.crop["margin"])
+        train = load_samples(data, "train", exclude_subjects=job.exclude_subjects)
+        self._plan = BatchPlan(
+            count=len(train),
+            batch_size=job.settings.batch_size,
+            seed=job.seed,
+            world_size=worker.world_size,
+            rank=worker.rank,
+        )
+        self.steps_per_epoch = self._plan.steps
+        self.samples_per_epoch = self._plan.steps * self._plan.slots
+        self._owned = self._plan.owned()
+        self._train = self._loader(data, train.subset(self._owned))
+        validation = load_samples(data, "validation")
+        share = validation.subset(np.arange(worker.rank, len(validation), worker.world_size))
+        self._validation_count = len(share)
+        self._validation = self._loader(data, share)
+        self.module = make_frame_network(data, job, train).to(self._device)
+        if job.settings.channels_last:
+            self.module.to(memory_format=torch.channels_last)
+        self._head = self.module.head
+        self._validator = Validator(self._head, data.skeleton(), data.predicted())
+        self._weights = job.settings.loss
+
+    def batches(self, epoch: int) -> Iterator[FrameBatch]:
+        steps = self._plan.epoch(epoch)
+        return self._train.batches(np.searchsorted(self._owned, rows) for rows in steps)
+
+    def losses(self, predict: Predict, batch: FrameBatch) -> dict[str, Tensor]:
+        # Drawn from the global generator, which the loop seeds per epoch and worker.
+        generator = torch.Generator(self._device).manual_seed(int(torch.randint(2**62, ())))
+        images, root_rotation = augment(
+            batch.images,
+            batch.intrinsics,
+            batch.target.root_rotation,
+            self.settings.image_size,
+            generator,
+            self.settings.augmentation,
+            self._margin,
+        )
+        target = batch.target._replace(root_rotation=root_rotation)
+        return d3ke_loss(self._head, predict(self._layout(images)), target, self._weights)
+
+    def validate(self, predict: Predict) -> ErrorSums:
+        sums = ErrorSums(FRAME_METRICS, self._device)
+        size = self.settings.batch_size
+        rows = [
+            np.arange(start, min(start + size, self._validation_count))
+            for start in range(0, self._validation_count, size)
+        ]
+        for batch in self._validation.batches(rows):
+            images = center_crop(batch.images, self.settings.image_size, self._margin)
+            self._validator.add_frames(sums, predict(self._layout(images)), batch.target)
+        return sums
+
+    def _layout(self, images: Tensor) -> Tensor:
+        if not self.settings.channels_last:
+            return images
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def _loader(self, data: DataSet, samples: Samples) -> FrameLoader:
+        # On the CPU the network needs the cores itself.
+        threads = threads_per_worker(self._worker.world_size) if self._device.type != "cpu" else 1
+        return FrameLoader(samples, load_jpegs(data, samples), self._device, threads=threads)
+
+
+def make_frame_network(data: DataSet, job: FrameJob, train: Samples) -> FrameNetwork:
+    """The untrained network; it starts by predicting the mean of the training labels."""
+    torch.manual_seed(job.seed)
+    head = PredictionHead(data.skeleton(), data.measurements(), data.predicted())
+    labels = Estimate(
+        coordinates=torch.from_numpy(train.coordinates),
+        root_rotation=torch.from_numpy(train.root_rotation),
+        factors=torch.from_numpy(train.factors),
+    )
+    start = mean_estimate(labels, torch.from_numpy(train.coordinate_mask))
+    return FrameNetwork(job.settings.network(), head, start)

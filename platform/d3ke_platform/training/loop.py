@@ -1,0 +1,226 @@
+"""The training loop of both networks."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from d3ke.errors import D3KEError
+from d3ke_platform.training import checkpoint as saved
+from d3ke_platform.training.average import WeightAverage
+from d3ke_platform.training.checkpoint import Progress
+from d3ke_platform.training.schedule import Schedule
+from d3ke_platform.training.task import Predict, Task
+from d3ke_platform.training.worker import Worker, checkpoint_folder, share_statistics
+
+
+class NonFiniteLossError(D3KEError):
+    """Training ran into NaN or infinity; the weights are still those of the step before."""
+
+    def __init__(self, stage: str, epoch: int, step: int, terms: dict[str, float]) -> None:
+        values = ", ".join(f"{name} {value:g}" for name, value in terms.items())
+        super().__init__(
+            f"The {stage} network's loss or gradient is not finite at epoch {epoch}, step {step}"
+            f" ({values}). Lower the learning rate or set gradient_clip; check the labels.",
+            stage,
+            epoch,
+            step,
+            terms,
+        )
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a training came to."""
+
+    best_epoch: int
+    best_value: float
+    history: list[dict[str, Any]]
+
+
+class TrainingLoop:
+    """Epochs of steps, validation and checkpoints for one `Task` on one `Worker`.
+
+    `on_epoch` gets the metrics of every epoch, on rank 0 only. A checkpoint is written after each
+    epoch; a later loop with the same worker continues from it with the same results.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        worker: Worker,
+        *,
+        seed: int,
+        on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
+    ) -> None:
+        self._task, self._worker, self._seed, self._on_epoch = task, worker, seed, on_epoch
+        self._settings = task.settings
+        self._schedule = Schedule(task.settings, task.steps_per_epoch)
+        self._module = task.module
+        self._distributed = worker.distribute(task.module)
+        self._optimizer = torch.optim.AdamW(
+            self._module.parameters(),
+            lr=self._schedule.learning_rate(0, 0),
+            weight_decay=self._settings.weight_decay,
+        )
+        self._average = (
+            WeightAverage(self._module, self._settings.ema_decay)
+            if self._settings.ema_decay
+            else None
+        )
+        self._progress = Progress()
+        self._best = self._snapshot()
+
+    def run(self) -> StageResult:
+        """Train the epochs that are left.
+
+        Raises:
+            NonFiniteLossError: on all workers at once, before the optimiser step.
+        """
+        self._restore()
+        if self._task.validate_untrained and not self._progress.history:
+            self._finish_epoch(0, {}, started=time.perf_counter())
+        for epoch in range(self._progress.finished_epochs, self._settings.total_epochs):
+            started = time.perf_counter()
+            self._finish_epoch(epoch + 1, self._train_epoch(epoch), started=started)
+        progress = self._progress
+        return StageResult(progress.best_epoch, progress.best_value, progress.history)
+
+    def _train_epoch(self, epoch: int) -> dict[str, float]:
+        """One pass over the training samples; mean loss terms and where the time went."""
+        if self._schedule.place(epoch).first_of_phase:
+            self._optimizer.state.clear()
+        # Drop-out and augmentation depend on the epoch alone, not on the epochs before it:
+        # resumed and uninterrupted training agree.
+        torch.manual_seed(epoch_seed(self._seed, epoch, self._worker.rank))
+        self._distributed.train()
+        predict = self._predict(self._distributed)
+        sums: dict[str, Tensor] = {}
+        waited, mark = 0.0, time.perf_counter()
+        for step, batch in enumerate(self._task.batches(epoch)):
+            waited += time.perf_counter() - mark
+            for name, value in self._step(predict, batch, epoch, step).items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value
+            mark = time.perf_counter()
+        names = sorted(sums)
+        steps = self._task.steps_per_epoch * self._worker.world_size
+        means = self._worker.reduce(torch.stack([sums[name] for name in names])) / steps
+        losses = dict(zip((f"loss_{name}" for name in names), means.tolist(), strict=True))
+        rate = self._optimizer.param_groups[0]["lr"]
+        return {**losses, "learning_rate": rate, "wait_s": waited}
+
+    def _step(self, predict: Predict, batch: Any, epoch: int, step: int) -> dict[str, Tensor]:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._schedule.learning_rate(epoch, step)
+        self._optimizer.zero_grad(set_to_none=True)
+        losses = self._task.losses(predict, batch)
+        total = losses["total"]
+        # A loss that is not finite becomes a NaN gradient, which averaging carries to every
+        # worker: all stop at the same step, none waits for another.
+        poison = torch.where(torch.isfinite(total.detach()), 1.0, math.nan)
+        (total * poison).backward()
+        parameters = [p for p in self._module.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if not torch.isfinite(norm):
+            terms = {name: float(value.detach()) for name, value in losses.items()}
+            raise NonFiniteLossError(self._task.name, epoch + 1, step, terms)
+        if self._settings.gradient_clip:
+            nn.utils.clip_grads_with_norm_(parameters, self._settings.gradient_clip, norm)
+        self._optimizer.step()
+        if self._average is not None:
+            self._average.update(self._module)
+        return {name: value.detach() for name, value in losses.items()}
+
+    def _finish_epoch(self, epoch: int, trained: dict[str, float], *, started: float) -> None:
+        """Validate, choose, report and save after `epoch` (from 1; 0 = untrained)."""
+        share_statistics(self._module, self._worker)
+        if self._average is not None:
+            self._average.copy_buffers(self._module)
+        train_s = time.perf_counter() - started
+        errors = self._validate()
+        progress, value = self._progress, errors[self._settings.selection_metric]
+        if value < progress.best_value:
+            progress.best_value, progress.best_epoch = value, epoch
+            self._best = self._snapshot()
+        progress.finished_epochs = epoch
+        row: dict[str, Any] = {
+            "stage": self._task.name,
+            "epoch": epoch,
+            "epochs": self._settings.total_epochs,
+            **trained,
+            **{f"val_{name}": error for name, error in errors.items()},
+            "best_epoch": progress.best_epoch,
+            "train_s": train_s,
+            "validate_s": time.perf_counter() - started - train_s,
+        }
+        if trained:
+            row["samples_per_s"] = self._task.samples_per_epoch / train_s
+        progress.history.append(row)
+        if self._worker.rank == 0:
+            self._on_epoch(row)
+        self._save(row)
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, float]:
+        module = self._module if self._average is None else self._average.module
+        module.eval()
+        errors = self._task.validate(self._predict(module))
+        errors.table = self._worker.reduce(errors.table)
+        return errors.means()
+
+    def _predict(self, module: nn.Module) -> Predict:
+        device = self._worker.device.type
+        enabled = self._settings.precision == "bfloat16"
+
+        def predict(*inputs: Any) -> Any:
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=enabled):
+                return module(*inputs)
+
+        return predict
+
+    def _snapshot(self) -> dict[str, Tensor]:
+        state = self._module.state_dict() if self._average is None else self._average.state()
+        return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+    def _save(self, row: dict[str, Any]) -> None:
+        if self._average is not None:
+            self._progress.average_updates = self._average.updates
+        with checkpoint_folder(self._worker) as folder:
+            if folder is not None:
+                saved.save_checkpoint(
+                    folder,
+                    weights=self._module.state_dict(),
+                    average=None if self._average is None else self._average.state(),
+                    best=self._best,
+                    optimizer=self._optimizer.state_dict(),
+                    progress=self._progress,
+                )
+            metrics = {name: value for name, value in row.items() if name != "stage"}
+            self._worker.report(metrics, folder)
+
+    def _restore(self) -> None:
+        with self._worker.restore() as folder:
+            if folder is not None:
+                self._load(folder)
+
+    def _load(self, folder: Path) -> None:
+        self._progress = saved.load_progress(folder)
+        self._module.load_state_dict(saved.load_weights(folder, saved.WEIGHTS))
+        self._optimizer.load_state_dict(saved.load_optimizer(folder))
+        self._best = saved.load_weights(folder, saved.BEST)
+        if self._average is not None:
+            self._average.module.load_state_dict(saved.load_weights(folder, saved.AVERAGE))
+            self._average.updates = self._progress.average_updates
+
+
+def epoch_seed(seed: int, epoch: int, rank: int) -> int:
+    """A seed of its own for every epoch and worker."""
+    return int(np.random.SeedSequence((seed, epoch, rank)).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,125 @@
+"""The loop: it learns, chooses, averages, continues and stops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from toy_task import ToyJob, ToyTask, toy_settings
+
+from d3ke_platform.training import checkpoint as saved
+from d3ke_platform.training.checkpoint import load_progress, load_weights
+from d3ke_platform.training.loop import NonFiniteLossError, TrainingLoop
+from d3ke_platform.training.progress import read_rows
+from d3ke_platform.training.trainer import Resources, fit
+from d3ke_platform.training.worker import LocalWorker
+
+CPU = torch.device("cpu")
+
+
+def run_loop(folder, settings, **task):
+    rows = []
+    worker = LocalWorker(folder, CPU)
+    loop = TrainingLoop(ToyTask(settings, worker, **task), worker, seed=3, on_epoch=rows.append)
+    return loop.run(), rows
+
+
+def test_loss_falls_and_the_best_epoch_is_kept(tmp_path):
+    result, rows = run_loop(tmp_path, toy_settings())
+    assert rows[-1]["loss_total"] < 0.3 * rows[0]["loss_total"]
+    best = min(rows, key=lambda row: row["val_mae_all_deg"])
+    assert (result.best_epoch, result.best_value) == (best["epoch"], best["val_mae_all_deg"])
+    module = torch.nn.Sequential(torch.nn.Dropout(0.1), torch.nn.Linear(6, 1)).eval()
+    module.load_state_dict(load_weights(tmp_path / "last"))
+    worker = LocalWorker(tmp_path, CPU)
+    errors = ToyTask(toy_settings(), worker).validate(module)
+    assert errors.means()["mae_all_deg"] == pytest.approx(result.best_value, abs=1e-6)
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_resumed_training_equals_an_uninterrupted_one(tmp_path, ema_decay):
+    settings = toy_settings(
+        ema_decay=ema_decay,
+        epochs=(3, 2),
+        learning_rate_start=(0.1, 0.01),
+        learning_rate_end=(0.05, 0.001),
+    )
+    run_loop(tmp_path / "whole", settings)
+
+    class KilledError(Exception):
+        pass
+
+    def kill_after_second(row):
+        if row["epoch"] == 3:
+            raise KilledError
+
+    worker = LocalWorker(tmp_path / "parts", CPU)
+    with pytest.raises(KilledError):
+        TrainingLoop(ToyTask(settings, worker), worker, seed=3, on_epoch=kill_after_second).run()
+    assert load_progress(tmp_path / "parts" / "last").finished_epochs == 2
+    result, rows = run_loop(tmp_path / "parts", settings)
+    assert [row["epoch"] for row in rows] == [3, 4, 5]
+    assert len(result.history) == 5
+    for name in (saved.WEIGHTS, saved.BEST):
+        whole = load_weights(tmp_path / "whole" / "last", name)
+        parts = load_weights(tmp_path / "parts" / "last", name)
+        for key, value in whole.items():
+            np.testing.assert_allclose(parts[key], value, atol=1e-6)
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path):
+    first, _ = run_loop(tmp_path, toy_settings())
+    second, rows = run_loop(tmp_path, toy_settings())
+    assert rows == []
+    assert second == first
+
+
+def test_non_finite_loss_stops_before_the_step(tmp_path):
+    settings = toy_settings()
+    worker = LocalWorker(tmp_path, CPU)
+    task = ToyTask(settings, worker, poison=(1, 4))
+    loop = TrainingLoop(task, worker, seed=3)
+    with pytest.raises(NonFiniteLossError, match=r"toy network.*epoch 2, step 4"):
+        loop.run()
+    assert all(torch.isfinite(p).all() for p in task.module.parameters())
+
+
+def test_untrained_network_can_be_the_best(tmp_path):
+    settings = toy_settings(epochs=(2,), learning_rate_start=(50.0,), learning_rate_end=(50.0,))
+    result, rows = run_loop(tmp_path, settings, untrained=True)
+    assert rows[0]["epoch"] == 0
+    assert "loss_total" not in rows[0]
+    assert result.best_epoch == 0
+    untrained = ToyTask(settings, LocalWorker(tmp_path, CPU)).module.state_dict()
+    kept = load_weights(tmp_path / "last")
+    assert all(torch.equal(kept[name], untrained[name]) for name in kept)
+
+
+def test_average_of_weights_is_what_is_validated(tmp_path):
+    run_loop(tmp_path, toy_settings(ema_decay=0.99, epochs=(1,)))
+    weights = load_weights(tmp_path / "last", saved.WEIGHTS)
+    average = load_weights(tmp_path / "last", saved.AVERAGE)
+    best = load_weights(tmp_path / "last", saved.BEST)
+    assert all(torch.equal(best[name], average[name]) for name in best)
+    assert any(not torch.equal(best[name], weights[name]) for name in best)
+
+
+def test_gradient_clip_bounds_the_gradient(tmp_path):
+    worker = LocalWorker(tmp_path, CPU)
+    task = ToyTask(toy_settings(gradient_clip=1e-3, epochs=(1,)), worker)
+    TrainingLoop(task, worker, seed=3).run()
+    norm = torch.stack([p.grad.norm() for p in task.module.parameters()]).norm()
+    assert norm <= 1e-3 * 1.001
+
+
+def test_fit_in_this_process_writes_progress(tmp_path):
+    progress = tmp_path / "progress.jsonl"
+    trained = fit(
+        ToyJob(settings=toy_settings()),
+        tmp_path,
+        run_name="toy",
+        resources=Resources(workers=0),
+        progress=progress,
+    )
+    assert [row["epoch"] for row in read_rows(progress)] == [1, 2, 3, 4, 5, 6]
+    assert trained.progress.finished_epochs == 6
