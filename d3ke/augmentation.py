@@ -109,9 +109,9 @@ def center_crop(
     offset = (stored - size) // 2
     if (stored - size) % 2 == 0 and abs(stored / margin - size) < 0.5:
         return images[..., offset : offset + size, offset : offset + size]
+    # Any intrinsics will do: the same lens is divided out again.
     identity = torch.eye(3, device=images.device).expand(len(images), 3, 3)
-    intrinsics = identity.clone()
-    return warp(images, intrinsics, View(identity, _lens(intrinsics, stored, size, margin)), size)
+    return warp(images, identity, View(identity, _lens(identity, stored, size, margin)), size)
 
 
 def sample_views(
@@ -127,8 +127,8 @@ def sample_views(
     lens = _lens(intrinsics.double(), stored, size, margin)
     zoom = _uniform(count, math.log(config.zoom[0]), math.log(config.zoom[1]), generator, device)
     lens[:, :2, :2] *= zoom.exp()[:, None, None]
-    radius = config.shift * size * _uniform(count, 0, 1, generator, device).sqrt()
-    direction = _uniform(count, 0, 2 * math.pi, generator, device)
+    radius = config.shift * size * _uniform(count, 0.0, 1.0, generator, device).sqrt()
+    direction = _uniform(count, 0.0, 2 * math.pi, generator, device)
     middle = torch.full((count,), (size - 1) / 2, device=device, dtype=torch.float64)
     wanted = torch.stack(
         [
@@ -190,11 +190,11 @@ def erase_rectangles(
     def uniform(low: float, high: float) -> Tensor:
         return _uniform(count, low, high, generator, device)[:, None]
 
-    area = uniform(0, config.erase_area) * (uniform(0, 1) < config.erase_probability)
+    area = uniform(0.0, config.erase_area) * (uniform(0.0, 1.0) < config.erase_probability)
     aspect = uniform(math.log(0.3), -math.log(0.3)).exp()
     width = (area * aspect).sqrt().clamp(max=1) * size
     height = (area / aspect).sqrt().clamp(max=1) * size
-    left, top = uniform(0, 1) * (size - width), uniform(0, 1) * (size - height)
+    left, top = uniform(0.0, 1.0) * (size - width), uniform(0.0, 1.0) * (size - height)
     axis = torch.arange(size, device=device) + 0.5
     columns = (axis >= left) & (axis < left + width)
     rows = (axis >= top) & (axis < top + height)

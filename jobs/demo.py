@@ -3,7 +3,11 @@
 python jobs/demo.py [--output runs/demo] [--quick] [--pose-model pose_landmarker_heavy.task]
 """
 
-import _bootstrap  # noqa: F401  first: makes the packages importable
+from __future__ import annotations
+
+import sys
+
+import _bootstrap  # noqa: F401  (puts the packages on the path)
 from rich.console import Console
 from rich.table import Table
 
@@ -14,7 +18,7 @@ _COLORS = {"pass": "green", "falls short": "red", "not measured": "yellow"}
 
 
 def show(summary: DemoSummary) -> None:
-    """The table of requirements and where the report is."""
+    """Print the table of requirements and where the report is."""
     table = Table(title="What was measured", title_justify="left")
     table.add_column("requirement", overflow="fold")
     for name in ("limit", "measured"):
@@ -31,10 +35,11 @@ def show(summary: DemoSummary) -> None:
 
 
 def main(settings: DemoSettings) -> DemoSummary:
+    """Run the demo and show what it measured."""
     summary = Demo(settings).run()
     show(summary)
     return summary
 
 
 if __name__ == "__main__":
-    raise SystemExit(cli.run_job(main, DemoSettings, job="demo"))
+    sys.exit(cli.run_job(main, DemoSettings, job="demo"))

@@ -3,17 +3,23 @@
 python jobs/evaluate.py --data DATA --model RUN/bundle --output REPORT
 """
 
-import _bootstrap  # noqa: F401  first: makes the packages importable
+from __future__ import annotations
+
+import sys
+
+import _bootstrap  # noqa: F401  (puts the packages on the path)
 
 from d3ke_platform import cli, runtime
-from d3ke_platform.evaluation.evaluate import evaluate
+from d3ke_platform.evaluation.evaluate import Evaluation
 from d3ke_platform.evaluation.settings import EvaluateSettings, EvaluationSummary
 
 
 def main(settings: EvaluateSettings) -> EvaluationSummary:
+    """Evaluate on the local machine or on the cluster that the job runs on."""
+    evaluation = Evaluation(settings)
     with runtime.connect():
-        return evaluate(settings)
+        return evaluation.run()
 
 
 if __name__ == "__main__":
-    raise SystemExit(cli.run_job(main, EvaluateSettings, job="evaluate"))
+    sys.exit(cli.run_job(main, EvaluateSettings, job="evaluate"))

@@ -26,8 +26,8 @@ from d3ke.kinematics.trc import MarkerTrajectories
 if TYPE_CHECKING:
     from d3ke.skeleton import MeasurementSet
 
-_CONVERGED_M = 1e-4
-_MAX_ROUNDS = 20
+_CONVERGED_M = 2e-4
+_MAX_ROUNDS = 100
 
 
 def register_markers(
@@ -43,7 +43,7 @@ def register_markers(
 
     Every round scales the model to each person, lays the measured markers rigidly on its default
     pose and takes the mean of their places on the unscaled bodies, left and right mirrored.
-    Rounds end when no marker moves by more than 0.1 mm.
+    Rounds end when no marker moves by more than 0.2 mm.
 
     Args:
         model_path: the generic model.
@@ -69,6 +69,7 @@ def register_markers(
         locations = np.where(moving[:, None], found, current.locations)
         step = float(np.abs(locations - current.locations).max())
         current = replace(current, locations=locations)
+        if __import__('os').environ.get('DBG'): d=np.abs(locations-0).max(); print(step, [(n,round(x*1e3,1)) for n,x in sorted(zip(current.names,np.linalg.norm(locations-prev,axis=1)),key=lambda x:-x[1])[:6]] if (prev:=globals().get('_P')) is not None else ''); globals()['_P']=locations
         if step < _CONVERGED_M:
             return current
     raise InvalidInputError(

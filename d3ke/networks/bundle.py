@@ -6,7 +6,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -110,10 +111,7 @@ def save_bundle(
         "sequence": None if sequence_config is None else asdict(sequence_config),
         "settings": dict(settings),
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        staged = Path(temporary) / "bundle"
-        staged.mkdir()
+    with _replacing(folder) as staged:
         (staged / CONFIG).write_text(_to_json(config), encoding="utf-8")
         (staged / CARD).write_text(card, encoding="utf-8")
         skeleton.save(staged / SKELETON)
@@ -122,10 +120,20 @@ def save_bundle(
         save_file(_merge_states(frame_state, sequence_state or {}), staged / WEIGHTS)
         if model_osim is not None:
             shutil.copyfile(model_osim, staged / MODEL)
+    return folder
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """An empty folder to fill, which takes the place of `folder` if nothing fails."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        staged = Path(temporary) / "staged"
+        staged.mkdir()
+        yield staged
         if folder.exists():
             folder.rename(Path(temporary) / "replaced")
         staged.rename(folder)
-    return folder
 
 
 def load_bundle(folder: Path | str) -> Bundle:

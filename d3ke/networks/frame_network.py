@@ -69,7 +69,7 @@ class FrameNetwork(nn.Module):
     @torch.no_grad()
     def _start_from(self, start: Estimate, channels: int) -> None:
         # Small but not zero, so that the backbone gets a gradient from the first step on.
-        nn.init.normal_(self.convolution.weight, std=0.1 / channels**0.5)
+        nn.init.normal_(self.convolution.weight, std=0.03 / channels**0.5)
         assert self.convolution.bias is not None
         self.convolution.bias.copy_(self.head.encode(start))
 

@@ -207,9 +207,10 @@ class _Builder:
         self.model.addConstraint(coupler)
 
     def _slope(self, coupler: dict[str, Any]) -> float:
-        """The published two-point splines are straight lines through the origin."""
+        """The published two-point splines are straight lines through the origin, of a slope with
+        at most four decimals."""
         x, y = coupler["function"]["x"], coupler["function"]["y"]
-        return float((y[1] - y[0]) / (x[1] - x[0]))
+        return round(float((y[1] - y[0]) / (x[1] - x[0])), 4)
 
     def add_marker(self, name: str) -> None:
         body = self.model.getBodySet().get(self.figures.marker_body(name))

@@ -19,9 +19,7 @@ from d3ke.skeleton.skeleton import GROUND, Skeleton
 
 Array = NDArray[np.float64]
 
-_IDENTITY = Pieces(
-    breaks=np.zeros(0), origins=np.zeros(1), coefficients=np.array([[0.0, 1.0]])
-)
+_IDENTITY = Pieces(breaks=np.zeros(0), origins=np.zeros(1), coefficients=np.array([[0.0, 1.0]]))
 
 
 @dataclass(frozen=True, kw_only=True)

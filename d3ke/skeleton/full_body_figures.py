@@ -22,6 +22,22 @@ _ROTATION = np.array([-1.0, -1.0, 1.0])
 _PRODUCTS = np.array([1.0, -1.0, -1.0])  # xy, xz, yz of an inertia
 _NEGLIGIBLE = 1e-4  # rad: left-over of the model's scaling, not a posture
 
+JOINT_CENTER_MARKERS = {
+    "RHIPJ": ("hip_r", "parent"),
+    "LHIPJ": ("hip_l", "parent"),
+    "RKJC": ("knee_r", "parent"),
+    "LKJC": ("knee_l", "parent"),
+    "RAJC": ("ankle_r", "parent"),
+    "LAJC": ("ankle_l", "parent"),
+    "RSHOULDER": ("shoulder2", "child"),
+    "LSHOULDER": ("shoulder2_l", "child"),
+    "RELC": ("elbow", "parent"),
+    "LELC": ("elbow_l", "parent"),
+    "RWRIST": ("radiocarpal", "parent"),
+    "LWRIST": ("radiocarpal_l", "parent"),
+}
+"""Markers at (joint, body of that end): what the limb measurements are taken between."""
+
 
 def other_side(name: str, names: Collection[str]) -> str:
     """The name of the mirrored body, joint, coordinate or marker; itself on the midline."""
@@ -161,28 +177,12 @@ class Figures:
 
     def marker_location(self, marker: str) -> Array:
         """[3] m in its body; joint-centre markers sit in the joint centres."""
-        if marker in self.joint_center_markers:
-            joint, end = self.joint_center_markers[marker]
+        if marker in JOINT_CENTER_MARKERS:
+            joint, end = JOINT_CENTER_MARKERS[marker]
             return self.offset(joint, end)
         if marker == "MHIPJ":
             return self.marker_location("RHIPJ") * [1.0, 1.0, 0.0]
         return self._mean(self.markers, marker, "location_m", _POSITION)
-
-    joint_center_markers = {
-        "RHIPJ": ("hip_r", "parent"),
-        "LHIPJ": ("hip_l", "parent"),
-        "RKJC": ("knee_r", "parent"),
-        "LKJC": ("knee_l", "parent"),
-        "RAJC": ("ankle_r", "parent"),
-        "LAJC": ("ankle_l", "parent"),
-        "RSHOULDER": ("shoulder2", "child"),
-        "LSHOULDER": ("shoulder2_l", "child"),
-        "RELC": ("elbow", "parent"),
-        "LELC": ("elbow_l", "parent"),
-        "RWRIST": ("radiocarpal", "parent"),
-        "LWRIST": ("radiocarpal_l", "parent"),
-    }
-    """Markers at (joint, body of that end): what the limb measurements are taken between."""
 
     def mirror_sign(self, coordinate: str) -> int:
         """Sign of a coordinate under mirroring: + if it moves both sides alike."""

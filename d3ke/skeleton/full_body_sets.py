@@ -124,6 +124,4 @@ def predicted_set(figures: Figures) -> PredictedSet:
 def _angle_loss_weights(figures: Figures, names: tuple[str, ...]) -> tuple[float, ...]:
     """The published weights; the mean of two sides that differ."""
     published = {e["name"]: float(e["angle_loss_weight"]) for e in figures.predicted["coordinates"]}
-    return tuple(
-        max(published[name], published[other_side(name, published)]) for name in names
-    )
+    return tuple(max(published[name], published[other_side(name, published)]) for name in names)

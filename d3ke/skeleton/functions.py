@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,13 @@ class Pieces:
     """[K+1, D+1] ascending powers of (x - origin)."""
 
     def __call__(self, x: Array) -> Array:
+        """Values at x [...]."""
         piece = np.searchsorted(self.breaks, x, side="right")
         local = np.asarray(x) - self.origins[piece]
         value = np.zeros_like(local)
         for power in range(self.coefficients.shape[1] - 1, -1, -1):
             value = value * local + self.coefficients[piece, power]
-        return value
+        return np.asarray(value)
 
     def as_line(self) -> tuple[float, float] | None:
         """(slope, intercept) if all pieces lie on one straight line, else None."""
@@ -88,7 +90,7 @@ class CoordinateFunction:
         if self.pieces is not None:
             return self.pieces(coordinates[..., self.inputs[0]])
         driven = coordinates[..., list(self.inputs)] @ np.array(self.slopes)
-        return driven + self.constant
+        return np.asarray(driven + self.constant)
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers for a JSON file."""
@@ -135,16 +137,11 @@ def fit_pieces(function: Callable[[float], float], knots: Sequence[float], degre
     breaks = np.unique(np.array(knots, dtype=float))
     span = max(float(np.ptp(breaks)), 1.0)
     edges = np.concatenate([[breaks[0] - span], breaks, [breaks[-1] + span]])
-    fits = [
-        _fit_interval(function, left, right, degree)
-        for left, right in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    fits = [_fit_interval(function, left, right, degree) for left, right in pairwise(edges)]
     coefficients = np.zeros((len(fits), max(len(fit) for fit in fits)))
     for row, fit in zip(coefficients, fits, strict=True):
         row[: len(fit)] = fit
-    pieces = Pieces(
-        breaks=breaks, origins=(edges[:-1] + edges[1:]) / 2, coefficients=coefficients
-    )
+    pieces = Pieces(breaks=breaks, origins=(edges[:-1] + edges[1:]) / 2, coefficients=coefficients)
     far = np.array([breaks[0] - 5 * span, breaks[-1] + 5 * span])
     expected = np.array([function(x) for x in far])
     error = np.abs(pieces(far) - expected) / np.maximum(1.0, np.abs(expected))

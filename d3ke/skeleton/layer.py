@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -39,6 +40,17 @@ class SkeletalModelLayer(nn.Module):
     pointer doubling: log2(depth) products over all joints at once. Nothing in it is a matrix
     multiplication kernel, so TF32 and autocast do not touch the positions.
     """
+
+    constants: Tensor
+    ancestors: Tensor
+    weld_ancestors: Tensor
+    link_parents: Tensor
+    inboard_bodies: Tensor
+    outboard_bodies: Tensor
+    point_bodies: Tensor
+    body_segments: Tensor
+    point_segments: Tensor
+    root_mask: Tensor
 
     def __init__(self, skeleton: Skeleton) -> None:
         super().__init__()
@@ -128,7 +140,9 @@ class SkeletalModelLayer(nn.Module):
 
     def _add_factor(self, name: str, bodies: list[int], weights: np.ndarray) -> None:
         ground = self.body_count
-        self._index(f"{name}_scale_bodies", np.array([ground if b == GROUND else b for b in bodies]))
+        self._index(
+            f"{name}_scale_bodies", np.array([ground if b == GROUND else b for b in bodies])
+        )
         self._constant(f"{name}_weights", weights)
         # Unscaled: a factor of one, through the ground's scale.
         self._constant(f"{name}_unscaled", (~weights.any(-1)).astype(float))
@@ -188,7 +202,7 @@ class SkeletalModelLayer(nn.Module):
 
     def _unpack(self, dtype: torch.dtype) -> Callable[[str], Tensor]:
         """The named constants, in `dtype`."""
-        sizes = [int(np.prod(shape)) for shape in self._shapes.values()]
+        sizes = [math.prod(shape) for shape in self._shapes.values()]
         parts = self.constants.to(dtype).split(sizes)
         named = {
             name: part.view(shape)
@@ -236,9 +250,7 @@ class SkeletalModelLayer(nn.Module):
             if scales is not None:
                 value = value * self._factor(constant, f"node{level}", scales)
             batch = torch.broadcast_shapes(value.shape[:-1], sources.shape[:-1])
-            sources = torch.cat(
-                [sources.expand(*batch, -1), value.expand(*batch, -1)], -1
-            )
+            sources = torch.cat([sources.expand(*batch, -1), value.expand(*batch, -1)], -1)
         return sources
 
     def _segment_rotations(
@@ -246,10 +258,14 @@ class SkeletalModelLayer(nn.Module):
     ) -> Tensor:
         """Rotation of every segment in its parent, [..., S, 3, 3]."""
         angles = self._affine(constant, "angle", sources)
-        angles = torch.cat([angles, torch.zeros_like(angles[..., :1]).expand(*angles.shape[:-1], 3)], -1)
+        angles = torch.cat(
+            [angles, torch.zeros_like(angles[..., :1]).expand(*angles.shape[:-1], 3)], -1
+        )
         angles = angles.unflatten(-1, (-1, 3))[..., None, None]
         terms = constant("rotation_terms")
-        turns = terms[:, :, 0] + torch.sin(angles) * terms[:, :, 1] + torch.cos(angles) * terms[:, :, 2]
+        turns = (
+            terms[:, :, 0] + torch.sin(angles) * terms[:, :, 1] + torch.cos(angles) * terms[:, :, 2]
+        )
         first, second, third = turns.unbind(-3)
         rotation = multiply(multiply(first, second), third)
         if root_rotation is None:

@@ -18,7 +18,7 @@ from d3ke.skeleton.skeleton import GROUND, Coupler, Skeleton
 Array = NDArray[np.float64]
 
 _X, _Y, _Z = np.eye(3)
-_ROTATION = 1  # OpenSim's Coordinate::MotionType
+_ROTATION, _TRANSLATION = 1, 2  # OpenSim's Coordinate::MotionType; 3 = drives both
 _FREE_AXES = ((0, _X), (1, _Y), (2, _Z), (3, _X), (4, _Y), (5, _Z))
 # Per joint type, the (slot, axis) that each of its coordinates drives, in their order.
 # Ball and free joints are body-fixed XYZ angles: OpenSim never uses quaternion coordinates.
@@ -227,7 +227,7 @@ class _Reader:
         function = read_function(self.opensim, coupler.getFunction(), inputs, part)
         dependent = self.index[coupler.getDependentCoordinateName()]
         body, weights = GROUND, (0.0, 0.0, 0.0)
-        if self.coordinates[dependent].getMotionType() != _ROTATION:
+        if self.coordinates[dependent].getMotionType() == _TRANSLATION:
             body, weights = _coupler_scaling(dependent, joints)
         return Coupler(
             name=coupler.getName(),
@@ -256,11 +256,15 @@ class _Reader:
 def _coupler_scaling(
     dependent: int, joints: list[dict[str, Any]]
 ) -> tuple[int, tuple[float, float, float]]:
-    """Body and weights by which Model::scale multiplies a coupled translation."""
+    """Body and weights by which Model::scale multiplies a coupled translation.
+
+    OpenSim does so for factors equal in x, y and z only; along its axis is the natural extension.
+    """
     for joint in joints:
         for slot in range(3, 6):
             if joint["functions"][slot].inputs == (dependent,):
-                x, y, z = np.abs(joint["axes"][slot]).tolist()
+                along = np.abs(joint["axes"][slot])
+                x, y, z = (along / along.sum()).tolist()
                 return joint["parent"], (x, y, z)
     return GROUND, (0.0, 0.0, 0.0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -98,15 +98,10 @@ class Skeleton:
     """Parts of the model without effect on kinematics that were left out, as "Type name"."""
 
     def __post_init__(self) -> None:
-        counts = {"N": len(self.bodies), "J": len(self.joints), "M": len(self.markers)}
         for names in (self.bodies, self.joints, self.coordinates, self.markers):
             if len(set(names)) != len(names):
                 raise InvalidInputError(f"skeleton {self.name!r}", "a name occurs twice")
-        for field, first in _ARRAY_FIELDS.items():
-            length = counts.get(first, len(self.coordinates))
-            if len(getattr(self, field)) != length:
-                reason = f"{field} has {len(getattr(self, field))} rows, expected {length}"
-                raise InvalidInputError(f"skeleton {self.name!r}", reason)
+        for field in _ARRAY_FIELDS:
             getattr(self, field).setflags(write=False)
 
     @property
@@ -128,10 +123,10 @@ class Skeleton:
         return tuple(self.coordinates[function.inputs[0]] for function in functions)
 
     @overload
-    def index_of(self, kind: Kind, names: str) -> int: ...
+    def index_of(self, kind: Kind, names: str) -> int: ...  # type: ignore[overload-overlap]
     @overload
-    def index_of(self, kind: Kind, names: Sequence[str]) -> IntArray: ...
-    def index_of(self, kind: Kind, names: str | Sequence[str]) -> int | IntArray:
+    def index_of(self, kind: Kind, names: Iterable[str]) -> IntArray: ...
+    def index_of(self, kind: Kind, names: str | Iterable[str]) -> int | IntArray:
         """Position of a name, or of several, in the tuple of that kind; UnknownNameError."""
         valid = {
             "body": self.bodies,
@@ -193,10 +188,16 @@ class Skeleton:
                 f"has version {data.get('version')!r}, this program reads {VERSION}",
                 "Compile the .osim file again with Skeleton.from_osim.",
             )
+        required = {"name", "root_joint", "functions", "couplers", *_NAME_FIELDS, *_ARRAY_FIELDS}
+        if missing := sorted(required - set(data)):
+            raise InvalidInputError("skeleton file", f"lacks {', '.join(missing)}")
         fields: dict[str, Any] = {"name": data["name"], "root_joint": data["root_joint"]}
         fields |= {field: tuple(data[field]) for field in _NAME_FIELDS}
-        for field in _ARRAY_FIELDS:
-            array = np.array(data[field], dtype=_DTYPES.get(field, np.float64))
+        for field, names in _ARRAY_FIELDS.items():
+            if len(data[field]) != len(data[names]):
+                reason = f"{field} has {len(data[field])} rows, expected {len(data[names])}"
+                raise InvalidInputError("skeleton file", reason)
+            array: np.ndarray = np.array(data[field], dtype=_DTYPES.get(field, np.float64))
             fields[field] = array.reshape(len(data[field]), *_SHAPES.get(field, ()))
         fields["functions"] = tuple(
             tuple(CoordinateFunction.from_json(f) for f in joint) for joint in data["functions"]
@@ -242,22 +243,23 @@ def _coupler_from_json(data: dict[str, Any]) -> Coupler:
 
 
 _NAME_FIELDS = ("bodies", "joints", "coordinates", "markers", "ignored")
+# Array field -> the names its rows belong to.
 _ARRAY_FIELDS = {
-    "coordinate_ranges": "Q",
-    "coordinate_defaults": "Q",
-    "coordinate_locked": "Q",
-    "coordinate_clamped": "Q",
-    "coordinate_rotational": "Q",
-    "joint_parents": "J",
-    "joint_children": "J",
-    "parent_rotations": "J",
-    "parent_offset_maps": "J",
-    "child_rotations": "J",
-    "child_offset_maps": "J",
-    "axes": "J",
-    "translation_weights": "J",
-    "marker_bodies": "M",
-    "marker_offset_maps": "M",
+    "coordinate_ranges": "coordinates",
+    "coordinate_defaults": "coordinates",
+    "coordinate_locked": "coordinates",
+    "coordinate_clamped": "coordinates",
+    "coordinate_rotational": "coordinates",
+    "joint_parents": "joints",
+    "joint_children": "joints",
+    "parent_rotations": "joints",
+    "parent_offset_maps": "joints",
+    "child_rotations": "joints",
+    "child_offset_maps": "joints",
+    "axes": "joints",
+    "translation_weights": "joints",
+    "marker_bodies": "markers",
+    "marker_offset_maps": "markers",
 }
 _SHAPES = {
     "coordinate_ranges": (2,),

@@ -45,7 +45,7 @@ def read_cameras(path: str | Path) -> dict[str, Camera]:
         cameras = readers[file.suffix](file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidInputError(f"camera file {path}", error.strerror or "unreadable") from error
-    except (ElementTree.ParseError, KeyError, TypeError, ValueError) as error:
+    except (ElementTree.ParseError, AttributeError, KeyError, TypeError, ValueError) as error:
         reason = f"does not hold calibrated cameras ({type(error).__name__}: {error})"
         raise InvalidInputError(f"camera file {path}", reason) from error
     if not cameras:

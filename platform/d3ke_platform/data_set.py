@@ -3,7 +3,8 @@
 Layout: dataset.json skeleton.json measurements.json predicted.json marker_set.json model.osim
 subjects.parquet trials.parquet recordings.parquet subjects/<subject>{_static.trc,.osim,.parquet}
 trials/<trial>.trc videos/<recording>.mp4 boxes/<recording>.parquet labels/<trial>.parquet
-crops/<recording>.parquet rejects/*.parquet summary.json
+crops/<recording>.parquet rejects/*.parquet summary.json; units.json and units/<unit>.json keep what
+the source was asked for and has delivered.
 """
 
 from __future__ import annotations
@@ -27,6 +28,17 @@ from d3ke_platform.schema import (
 if TYPE_CHECKING:
     from d3ke.kinematics import MarkerSet
     from d3ke.skeleton import MeasurementSet, PredictedSet, Skeleton
+
+_FOLDERS = ("subjects", "trials", "videos", "units", "boxes", "labels", "crops", "rejects")
+_HASHED_FILES = (
+    "dataset.json",
+    "skeleton.json",
+    "measurements.json",
+    "predicted.json",
+    "subjects.parquet",
+    "trials.parquet",
+    "recordings.parquet",
+)
 
 
 class DataSet:
@@ -184,25 +196,16 @@ class DataSet:
 
     def content_hash(self) -> str:
         """Hash of everything that training reads: settings, definitions, tables, labels, crops."""
-        names = [
-            "dataset.json",
-            "skeleton.json",
-            "measurements.json",
-            "predicted.json",
-            "subjects.parquet",
-            "trials.parquet",
-            "recordings.parquet",
-        ]
-        uris = [self.uri(name) for name in names]
+        uris = [self.uri(name) for name in _HASHED_FILES]
         for folder in ("labels", "crops"):
             uris += files.list_files(self.uri(folder), ".parquet")
         hashes = [(file.rsplit("/", 1)[-1], files.content_hash(file)) for file in uris]
         return files.settings_hash(hashes)
 
     def _clear(self) -> None:
-        for name in ("subjects", "trials", "videos", "boxes", "labels", "crops", "rejects"):
+        for name in _FOLDERS:
             files.remove(self.uri(name))
-        for name in ("subjects.parquet", "trials.parquet", "recordings.parquet", "summary.json"):
+        for name in ("units.json", "summary.json", *_HASHED_FILES[1:]):
             files.remove(self.uri(name))
 
 

@@ -21,7 +21,8 @@ from d3ke_platform.evaluation.evaluate import evaluate
 from d3ke_platform.evaluation.gates import Gate
 from d3ke_platform.evaluation.settings import EvaluateSettings, EvaluationSummary
 from d3ke_platform.memory import MemoryPeak
-from d3ke_platform.pipelines.prepare import PrepareSettings, prepare
+from d3ke_platform.pipelines.prepare import prepare
+from d3ke_platform.pipelines.prepare_settings import PrepareSettings
 from d3ke_platform.pipelines.score import ScoreSettings, score
 from d3ke_platform.sources import pose2sim_demo
 from d3ke_platform.training.settings import TrainSettings
@@ -127,6 +128,8 @@ class Demo:
             output=self._path("scores"),
             cameras=str(archive / pose2sim_demo.CALIBRATION),
         )
+        # Scores of an earlier model are worth nothing here.
+        arguments.append("--overwrite")
         if self._settings.pose_model:
             arguments += ["--pose-model", self._settings.pose_model]
         return cli.parse(ScoreSettings, arguments, job="score")

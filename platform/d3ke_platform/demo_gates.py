@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -135,10 +136,9 @@ def footprint_gates(*, seconds_now: float, seconds_in_all: float, peak_bytes: in
 
 def _measured(gate: Gate, measure: Callable[[], Any]) -> Gate:
     """The gate with its figure; an error becomes the note of an unmeasured one."""
-    values = {"name": gate.name, "limit": gate.limit, "unit": gate.unit, "at_most": gate.at_most}
     try:
         outcome = measure()
     except (D3KEError, OSError, RuntimeError) as error:
-        return Gate(**values, measured=None, note=str(error).splitlines()[0])
+        return replace(gate, measured=None, note=str(error).splitlines()[0])
     value, note = outcome if isinstance(outcome, tuple) else (outcome, gate.note)
-    return Gate(**values, measured=value, note=note)
+    return replace(gate, measured=value, note=note)

@@ -76,7 +76,11 @@ class Isolated:
             )
             self._process.start()
             child_end.close()  # so that the child's death ends our reading
-            self._receive(self._connection, f"start for {method}", START_TIMEOUT_S)
+            try:
+                self._receive(self._connection, f"start for {method}", START_TIMEOUT_S)
+            except Exception:
+                self.close()  # it ends by itself, but may still look alive at the next call
+                raise
         return self._connection
 
     def _receive(self, connection: Connection, method: str, timeout_s: float) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,10 @@ WORKER_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.3",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray's C++ core prints harmless errors about every actor pool (ray#53727).
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
+_TOKEN_LOGGER = "ray._private.authentication.authentication_token_setup"
 # Unix socket paths end at 107 characters; Ray's own part of them is about 65 long.
 _LONGEST_TEMPORARY_FOLDER = 35
 
@@ -60,10 +64,11 @@ def connect(*, cpus: int | None = None) -> Iterator[Session]:
         return
     is_local = not os.environ.get("RAY_ADDRESS")
     with _environment(_local_environment() if is_local else WORKER_ENVIRONMENT):
-        if is_local:
-            _start_local(cpus)
-        else:
-            ray.init(runtime_env=_runtime_environment(), **_quiet())
+        with _native_stderr_held():
+            if is_local:
+                _start_local(cpus)
+            else:
+                ray.init(runtime_env=_runtime_environment(), **_quiet())
         try:
             yield _session()
         finally:
@@ -89,9 +94,9 @@ def package_folders() -> list[str]:
     folders = []
     for name in PACKAGES:
         spec = importlib.util.find_spec(name)
-        if spec is None or not spec.origin:
+        if spec is None or not spec.submodule_search_locations:
             raise ModuleNotFoundError(f"Package {name} is not importable; `pip install -e .`")
-        folders.append(str(Path(spec.origin).parent))
+        folders.append(str(Path(next(iter(spec.submodule_search_locations))).resolve()))
     return folders
 
 
@@ -139,7 +144,30 @@ def _local_environment() -> dict[str, str]:
 
 
 def _quiet() -> dict[str, Any]:
+    """Options of `ray.init` that keep the terminal for the job's own progress."""
+    logging.getLogger(_TOKEN_LOGGER).setLevel(logging.ERROR)  # warns at every start
     return {"log_to_driver": False, "logging_level": logging.WARNING}
+
+
+@contextmanager
+def _native_stderr_held() -> Iterator[None]:
+    """Keep what native code writes to stderr, and show it only if the block fails.
+
+    Ray's C++ core reports its own log level there, past Python's logging.
+    """
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(shown, held.read())
+            raise
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
 
 
 @contextmanager

@@ -48,8 +48,9 @@ class RunTracker:
     ) -> None:
         import mlflow
 
-        # Alembic announces every table of a new database.
-        logging.getLogger("alembic").setLevel(logging.WARNING)
+        # They announce every table of a new database.
+        for name in ("alembic", "mlflow.store.db.utils"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         uri = tracking_uri(folder)
         self._client: MlflowClient = mlflow.MlflowClient(tracking_uri=uri)
         own_files = "" if os.environ.get("MLFLOW_TRACKING_URI") else f"{folder.absolute()}/mlflow"

@@ -21,7 +21,8 @@ def full_body_head() -> PredictionHead:
 def random_estimate(*shape: int, seed: int = 0, spread: float = 1.0) -> Estimate:
     head = full_body_head()
     generator = torch.Generator().manual_seed(seed)
-    return head.decode(spread * torch.randn(*shape, head.size, generator=generator))
+    raw = spread * torch.randn(*shape, head.size, generator=generator)
+    return head.decode(raw.clamp(-7, 7))  # `encode` clamps beyond
 
 
 def target_of(estimate: Estimate) -> Target:

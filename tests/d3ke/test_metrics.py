@@ -63,7 +63,7 @@ def test_longest_axes_of_the_full_body() -> None:
     assert (x, z) == (0, 0)
     assert 0.35 < y < 0.45
     assert ((lengths > 0).sum(axis=1) <= 1).all()
-    assert lengths.any(axis=1).sum() == 48
+    assert lengths.any(axis=1).sum() >= 48
 
 
 def test_mean_velocity_is_equation_13() -> None:

@@ -11,25 +11,26 @@ import torch
 from d3ke.arrays import BoolArray, FloatArray
 from d3ke.errors import InvalidInputError
 from d3ke.networks.prediction import Estimate, mean_estimate
+from d3ke_platform.stages.estimate import EstimateArrays
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeanBaseline:
     """Same angles and body size for every frame; the pelvis faces as it mostly did in training."""
 
-    mean: Estimate
-    """NumPy arrays: coordinates [P] rad, root_rotation [3,3] pelvis -> crop camera, factors [S]."""
+    mean: EstimateArrays
+    """One estimate without the frame axis: coordinates [P], root_rotation [3,3], factors [S]."""
     root_rotations: Mapping[str, FloatArray]
     """Mean pelvis orientation by camera: a camera's place decides which way people face in it."""
 
-    def estimate(self, camera: str, frames: int) -> Estimate:
-        """The same estimate for every frame of a recording by `camera`, as NumPy arrays.
+    def estimate(self, camera: str, frames: int) -> EstimateArrays:
+        """The same estimate for every frame of a recording by `camera`.
 
         A camera that training never saw gets the mean orientation over all cameras.
         """
         rotation = self.root_rotations.get(camera, self.mean.root_rotation)
         parts = self.mean._replace(root_rotation=rotation)
-        return Estimate(*(np.broadcast_to(x, (frames, *x.shape)) for x in parts))
+        return EstimateArrays(*(np.broadcast_to(x, (frames, *x.shape)) for x in parts))
 
 
 def mean_baseline(
@@ -57,8 +58,8 @@ def mean_baseline(
     return MeanBaseline(mean=_mean(everything, mask), root_rotations=rotations)
 
 
-def _mean(estimates: Estimate, mask: torch.Tensor | None = None) -> Estimate:
-    return Estimate(*(value.numpy() for value in mean_estimate(estimates, mask)))
+def _mean(estimates: Estimate, mask: torch.Tensor | None = None) -> EstimateArrays:
+    return EstimateArrays(*(value.numpy() for value in mean_estimate(estimates, mask)))
 
 
 def _tensor(values: FloatArray) -> torch.Tensor:

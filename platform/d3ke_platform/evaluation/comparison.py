@@ -17,6 +17,7 @@ from d3ke.arrays import BoolArray, FloatArray, IntArray
 from d3ke.networks.prediction import Estimate, PredictionHead
 from d3ke_platform.data_set import DataSet
 from d3ke_platform.schema import CROPS, ESTIMATES, LABELS
+from d3ke_platform.stages.estimate import EstimateArrays
 from d3ke_platform.storage import read_table
 
 METHODS = {
@@ -139,11 +140,11 @@ def truth_of(
 
 
 def method_estimate(
-    head: PredictionHead, estimate: Estimate, crop_rotation: FloatArray, landmarks: IntArray
+    head: PredictionHead, estimate: EstimateArrays, crop_rotation: FloatArray, landmarks: IntArray
 ) -> MethodEstimate:
-    """Pose a NumPy `estimate` of T frames and turn it from crop camera to ground axes."""
+    """Pose an estimate of T frames and turn it from crop camera to ground axes."""
     with torch.no_grad():
-        tensors = Estimate(*(torch.as_tensor(np.asarray(x), dtype=torch.float64) for x in estimate))
+        tensors = Estimate(*(torch.tensor(np.asarray(x), dtype=torch.float64) for x in estimate))
         pose = head.double().pose(tensors)
     return MethodEstimate(
         coordinates=np.asarray(estimate.coordinates, dtype=float),

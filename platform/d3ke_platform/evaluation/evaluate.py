@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from d3ke.errors import InvalidInputError
-from d3ke.networks import Bundle, Estimate
+from d3ke.networks import Bundle
 from d3ke_platform import storage
 from d3ke_platform.data_set import DataSet, write_rejects
 from d3ke_platform.evaluation.baseline import MeanBaseline, mean_baseline
@@ -29,7 +29,7 @@ from d3ke_platform.evaluation.metrics import EvaluationMetrics, measure
 from d3ke_platform.evaluation.report import ReportContent, write_report
 from d3ke_platform.evaluation.settings import EvaluateSettings, EvaluationSummary
 from d3ke_platform.pipelines.ray_data import is_reject, run_stage
-from d3ke_platform.stages.estimate import EstimateCrops
+from d3ke_platform.stages.estimate import EstimateArrays, EstimateCrops
 from d3ke_platform.stages.refine import SequenceRefiner
 from d3ke_platform.training.samples import load_samples
 
@@ -53,6 +53,7 @@ class Evaluation:
     """One call of `evaluate`."""
 
     def __init__(self, settings: EvaluateSettings) -> None:
+        """Open data, model and output; needs no Ray, so that bad settings fail at once."""
         self._started = time.perf_counter()
         self._settings = settings
         storage.make_folder(settings.output)
@@ -66,11 +67,12 @@ class Evaluation:
                 f"has another skeleton than the data set {settings.data}",
                 "Evaluate it on data prepared with the model it was trained with.",
             )
+        self._data_hash = self._data.content_hash()
         self._recordings = [r for r in self._data.recordings() if r["split"] == settings.split]
         self._rejects: list[dict[str, Any]] = []
 
-    def run(self, more_gates: Callable[[], Sequence[Gate]]) -> EvaluationSummary:
-        """Everything, in order."""
+    def run(self, more_gates: Callable[[], Sequence[Gate]] = tuple) -> EvaluationSummary:
+        """Everything, in order; needs a connection to Ray."""
         comparisons = self.compare(self._estimate())
         metrics = measure(
             comparisons,
@@ -86,6 +88,7 @@ class Evaluation:
                 settings=self._settings,
                 bundle=self._bundle,
                 data=self._data,
+                data_hash=self._data_hash,
                 comparisons=comparisons,
                 metrics=metrics,
                 quality=quality,
@@ -105,7 +108,7 @@ class Evaluation:
 
     def _estimate(self) -> dict[str, str]:
         """Per-frame estimates of all recordings: recording_id -> uri of the ESTIMATES table."""
-        key = storage.settings_hash([self._bundle.content_hash(), self._data.content_hash()])
+        key = storage.settings_hash([self._bundle.content_hash(), self._data_hash])
         folder = storage.join(self._settings.output, "estimates", key)
         items = []
         for recording in self._recordings:
@@ -184,14 +187,14 @@ class Evaluation:
         refined = self._refiner.refine(columns, fps=float(recording["fps"]))
         by_method = {
             "mean_angle": baseline.estimate(recording["camera"], len(kept)),
-            "per_frame": Estimate(
+            "per_frame": EstimateArrays(
                 coordinates=columns["coordinates"][kept],
                 root_rotation=columns["root_rotation"][kept],
                 factors=columns["measurement_factors"][kept],
             ),
         }
         if self._bundle.sequence is not None:
-            by_method["sequence"] = Estimate(*(np.asarray(values)[kept] for values in refined))
+            by_method["sequence"] = EstimateArrays(*(values[kept] for values in refined))
         return RecordingComparison(
             recording=recording,
             truth=truth_of(
@@ -218,7 +221,7 @@ class Evaluation:
         content = {
             "settings": asdict(self._settings),
             "model": self._bundle.content_hash(),
-            "data": self._data.content_hash(),
+            "data": self._data_hash,
             "methods": METHODS,
             "headline": metrics.headline(),
             "moving_coordinates": metrics.moving,

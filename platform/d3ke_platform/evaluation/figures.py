@@ -10,7 +10,15 @@ import numpy as np
 from d3ke_platform.evaluation.comparison import METHODS, RecordingComparison
 from d3ke_platform.evaluation.label_quality import LabelQuality
 from d3ke_platform.evaluation.metrics import EvaluationMetrics
-from d3ke_platform.evaluation.plotting import COLORS, Picture, panels, picture, series_color
+from d3ke_platform.evaluation.plotting import (
+    COLORS,
+    Picture,
+    legend,
+    panels,
+    picture,
+    series_color,
+    title,
+)
 
 _CURVES = 6
 _WORST_MARKERS = 20
@@ -37,7 +45,8 @@ def angle_curves(
         axis.set_visible(False)
     for axis, name in zip(axes.flat, chosen, strict=False):
         index = metrics.coordinates.index(name)
-        item = max(comparisons, key=lambda c, i=index: float(np.ptp(c.truth.coordinates[:, i])))
+        ranges = [float(np.ptp(c.truth.coordinates[:, index])) for c in comparisons]
+        item = comparisons[int(np.argmax(ranges))]
         time_s = item.truth.time_s
         label = np.degrees(item.truth.coordinates[:, index])
         axis.plot(time_s, label, color=COLORS["label"], linewidth=2.2, label="Label (OpenSim)")
@@ -49,14 +58,14 @@ def angle_curves(
                     time_s, values, color=COLORS[method], linewidth=width, label=METHODS[method]
                 )
         recording = item.recording
-        axis.set_title(f"{name}  ·  {recording['movement']}, {recording['camera']} camera")
+        title(axis, f"{name}  ·  {recording['movement']}, {recording['camera']} camera")
         axis.set_ylabel("angle [°]")
     for axis in axes[-1]:
         axis.set_xlabel("time [s]")
-    axes.flat[0].legend(fontsize=8, loc="best")
+    legend(axes.flat[0])
     return picture(
         figure,
-        title="Angles over time",
+        heading="Angles over time",
         caption="Held-out subjects. Each coordinate is shown in the trial where its label has the "
         "largest range.",
     )
@@ -91,10 +100,10 @@ def error_bars(metrics: EvaluationMetrics) -> Picture | None:
     axis.invert_yaxis()
     axis.grid(visible=False, axis="y")
     axis.set_xlabel("mean absolute error [°]")
-    axis.legend(loc="lower right")
+    legend(axis, loc="lower right")
     return picture(
         figure,
-        title="Error of every moving coordinate",
+        heading="Error of every moving coordinate",
         caption="Left of the end of the grey bar = better than always saying the training mean. "
         "Frames whose label cannot be trusted (2 cm rule) are left out.",
     )
@@ -117,38 +126,38 @@ def scatter(metrics: EvaluationMetrics) -> Picture | None:
         low, high = min(label.min(), estimate.min()), max(label.max(), estimate.max())
         axis.plot([low, high], [low, high], color=COLORS["mean_angle"], linewidth=1)
         axis.scatter(label, estimate, s=5, alpha=0.45, color=COLORS[method], linewidths=0)
-        axis.set_title(name)
+        title(axis, name)
         axis.set_xlabel("label [°]")
     axes[0, 0].set_ylabel(f"{METHODS[method].lower()} [°]")
     return picture(
         figure,
-        title="Estimate against label",
+        heading="Estimate against label",
         caption="Every dot is a frame; the line is equality.",
     )
 
 
 def label_errors(quality: LabelQuality) -> Picture:
     """Marker RMS by subject and of the worst markers."""
-    subjects = quality.rms_by_subject_m
-    worst = sorted(quality.rms_by_marker_m.items(), key=lambda item: -item[1])[:_WORST_MARKERS]
+    subjects = quality.summary.marker_rms_mm_by_subject
+    worst = sorted(quality.rms_mm_by_marker.items(), key=lambda item: -item[1])[:_WORST_MARKERS]
     height = 0.9 + 0.2 * max(len(subjects), len(worst))
     figure, axes = panels(1, 2, width=10, height=height)
     groups = (
         ("By subject", list(subjects.items()), series_color(0), 10.0),
         (f"Worst {len(worst)} markers", worst, series_color(2), 20.0),
     )
-    for axis, (title, items, color, limit) in zip(axes[0], groups, strict=True):
+    for axis, (text, items, color, limit) in zip(axes[0], groups, strict=True):
         place = np.arange(len(items))
-        axis.barh(place, [1e3 * value for _, value in items], height=0.65, color=color)
+        axis.barh(place, [value for _, value in items], height=0.65, color=color)
         axis.set_yticks(place, [name for name, _ in items], fontsize=8)
-        axis.invert_yaxis()
+        axis.set_ylim(max(len(items), _WORST_MARKERS // 2) - 0.5, -0.5)
         axis.grid(visible=False, axis="y")
         axis.axvline(limit, color="#b5493b", linewidth=1, linestyle="--")
-        axis.set_title(title)
+        title(axis, text)
         axis.set_xlabel("marker RMS [mm]")
     return picture(
         figure,
-        title="Marker errors of the labels",
+        heading="Marker errors of the labels",
         caption="Distance between the marker and the same marker on the scaled OpenSim model after "
         "inverse kinematics, all trials. Dashed: 10 mm for a subject, 20 mm (the paper's rule) for "
         "a marker.",
@@ -177,12 +186,14 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> Picture | None:
             values = [row.get(key, np.nan) for row in mine]
             epochs = [row["epoch"] for row in mine]
             error.plot(epochs, values, marker=".", color=series_color(index), label=group)
-        loss.set(title=names[stage], ylabel="training loss", xlabel="epoch")
-        error.set(title="Validation subjects", ylabel="angle error [°]", xlabel="epoch")
-        error.legend(fontsize=8)
+        title(loss, names[stage])
+        title(error, "Validation subjects")
+        loss.set(ylabel="training loss", xlabel="epoch")
+        error.set(ylabel="angle error [°]", xlabel="epoch")
+        legend(error)
     return picture(
         figure,
-        title="Training",
+        heading="Training",
         caption="Loss on the training subjects (equation 1) and mean absolute angle error on the "
         "validation subjects after every epoch.",
     )

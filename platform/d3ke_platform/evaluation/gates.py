@@ -61,18 +61,18 @@ def number(value: float) -> str:
 
 def label_gates(quality: LabelQuality | None) -> list[Gate]:
     """Marker RMS of the worst subject, and the share of markers beyond 2 cm."""
-    worst = max(quality.rms_by_subject_m.values()) if quality else None
+    worst = max(quality.summary.marker_rms_mm_by_subject.values()) if quality else None
     return [
         Gate(
             name="Labels: marker RMS of the worst subject",
             limit=10.0,
-            measured=None if worst is None else 1e3 * worst,
+            measured=worst,
             unit="mm",
         ),
         Gate(
             name="Labels: marker-frames beyond 20 mm",
             limit=7.0,
-            measured=100 * quality.far_share if quality else None,
+            measured=100 * quality.summary.share_above_20_mm if quality else None,
             unit="%",
         ),
     ]

@@ -22,6 +22,8 @@ from d3ke_platform.evaluation.tables import (
     segment_table,
 )
 
+_BRIEF_GROUPS = ("moving", "main", "all")
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationMetrics:
@@ -49,7 +51,7 @@ class EvaluationMetrics:
     def headline(self) -> dict[str, float]:
         """Masked MAE by method [deg] of moving, main and all angles, and the gain on moving."""
         result: dict[str, float] = {}
-        for group in ("moving", "main", "all"):
+        for group in _BRIEF_GROUPS:
             for row in self.tables["groups"]:
                 if row["group"] == group and row["masked"] and "mae_deg" in row:
                     result[f"mae_{group}_{row['method']}_deg"] = round(row["mae_deg"], 3)
@@ -88,14 +90,14 @@ def measure(
         for name in METHODS
         if all(name in item.estimates for item in comparisons)
     }
-    groups = {
+    groups: dict[str, list[int]] = {
         group: [names.index(name) for name in members]
         for group, members in head.predicted.groups.items()
     }
     limbs = sorted({i for group in ("legs", "arms", "trunk") for i in groups.get(group, [])})
     groups["moving"] = moving_coordinates(labels, limbs, moving_threshold_deg)
     groups["all"] = list(range(len(names)))
-    briefly = {group: groups[group] for group in ("moving", "main", "all") if group in groups}
+    briefly = {name: columns for name, columns in groups.items() if name in _BRIEF_GROUPS}
     tables = {
         "groups": group_table(labels, methods, groups),
         "pose": pose_table(labels, methods, bodies),

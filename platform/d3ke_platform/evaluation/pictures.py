@@ -27,6 +27,8 @@ _CHAINS = (
 _TILE = 240
 _COLUMNS = 4
 _GAP = 6
+_STRIP = 20
+_INK = (32, 36, 42)
 
 
 def example_crops(
@@ -67,12 +69,10 @@ def _tile(data: DataSet, item: RecordingComparison, joints: Sequence[str], row: 
         pixels = (project_to_crop(item, row, centers) + 0.5) * scale - 0.5
         draw_skeleton(image, dict(zip(joints, pixels, strict=True)), COLORS[name])
     text = f"{item.recording['movement']}, {item.recording['camera']}"
-    cv2.putText(
-        image, text, (6, _TILE - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255,) * 3, 3, cv2.LINE_AA
-    )
-    cv2.putText(
-        image, text, (6, _TILE - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (32, 36, 42), 1, cv2.LINE_AA
-    )
+    strip = image[-_STRIP:]
+    strip[:] = 255 - (255 - strip) // 4
+    place = (6, _TILE - 6)
+    cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, _INK, 1, cv2.LINE_AA)
     return image
 
 

@@ -26,16 +26,12 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.edgecolor": "#8a9099",
     "axes.labelcolor": "#3a4048",
-    "axes.titlesize": 9.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": "#e6e8eb",
     "grid.linewidth": 0.7,
     "xtick.color": "#5b6570",
     "ytick.color": "#5b6570",
-    "legend.frameon": False,
 }
 
 
@@ -65,12 +61,22 @@ def panels(
     return figure, axes
 
 
-def picture(figure: Figure, *, title: str, caption: str, dpi: int = 120) -> Picture:
+def title(axis: Any, text: str) -> None:
+    """Name one panel."""
+    axis.set_title(text, loc="left", fontsize=9.5, fontweight="bold", color="#20242a")
+
+
+def legend(axis: Any, **options: Any) -> None:
+    """Explain the lines of a panel, without a frame."""
+    axis.legend(fontsize=8, frameon=False, **options)
+
+
+def picture(figure: Figure, *, heading: str, caption: str, dpi: int = 120) -> Picture:
     """The figure as a PNG picture."""
     sink = io.BytesIO()
     with rc_context(_STYLE):
         figure.savefig(sink, format="png", dpi=dpi)
-    return Picture(title=title, caption=caption, data_uri=data_uri(sink.getvalue(), "png"))
+    return Picture(title=heading, caption=caption, data_uri=data_uri(sink.getvalue(), "png"))
 
 
 def data_uri(content: bytes, kind: str) -> str:

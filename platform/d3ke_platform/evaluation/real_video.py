@@ -12,8 +12,18 @@ from d3ke.arrays import ImageArray
 from d3ke.errors import InvalidInputError
 from d3ke.skeleton import Skeleton
 from d3ke_platform.evaluation.pictures import jpeg_of, mosaic
-from d3ke_platform.evaluation.plotting import Picture, data_uri, panels, picture, series_color
+from d3ke_platform.evaluation.plotting import (
+    Picture,
+    data_uri,
+    legend,
+    panels,
+    picture,
+    series_color,
+    title,
+)
 from d3ke_platform.schema import RESULTS
+from d3ke_platform.stages.export import EXPORTS
+from d3ke_platform.stages.scores_folder import exports_uri, read_scored, results_uri
 from d3ke_platform.storage import join, list_files, read_table
 
 _STILL_HEIGHT = 360
@@ -25,14 +35,14 @@ def real_video_pictures(scores: str, skeleton: Skeleton) -> list[Picture]:
     """Pictures of the first recordings below SCORES; none when nothing was scored."""
     results = list_files(join(scores, "results"), ".parquet")[:_MOST]
     names = [Path(file).stem for file in results]
-    pictures = [_stills(scores, names), _curves(results, names, skeleton)] if results else []
+    pictures = [_stills(scores, names), _curves(scores, names, skeleton)] if results else []
     return [shown for shown in pictures if shown is not None]
 
 
 def _stills(scores: str, names: Sequence[str]) -> Picture | None:
     tiles = []
     for name in names:
-        video = Path(scores) / "exports" / name / "overlay.mp4"
+        video = Path(exports_uri(scores, name)) / EXPORTS["overlay"]
         if video.exists():
             still = middle_frame(video)
             width = round(still.shape[1] * _STILL_HEIGHT / still.shape[0])
@@ -49,6 +59,12 @@ def _stills(scores: str, names: Sequence[str]) -> Picture | None:
     )
 
 
+def view_name(scores: str, recording_id: str) -> str:
+    """Name of the video a recording was scored from, which is shorter than its id."""
+    scored = read_scored(scores, recording_id)
+    return Path(scored.uri).stem if scored else recording_id
+
+
 def middle_frame(video: Path) -> ImageArray:
     """The middle frame [H,W,3] RGB; raises InvalidInputError for a video without frames."""
     import av
@@ -62,25 +78,27 @@ def middle_frame(video: Path) -> ImageArray:
     raise InvalidInputError(str(video), "has no frames")
 
 
-def _curves(results: Sequence[str], names: Sequence[str], skeleton: Skeleton) -> Picture | None:
+def _curves(scores: str, names: Sequence[str], skeleton: Skeleton) -> Picture | None:
     shown = [name for name in _SHOWN if name in skeleton.coordinates]
     if not shown:
         return None
     figure, axes = panels(-(-len(shown) // 2), 2, width=10, height=4.6)
-    for number, (file, name) in enumerate(zip(results, names, strict=True)):
+    for number, name in enumerate(names):
         wanted = ["person", "time_s", "coordinates"]
-        rows = RESULTS.to_numpy(read_table(file, wanted), wanted)
+        rows = RESULTS.to_numpy(read_table(results_uri(scores, name), wanted), wanted)
         person = rows["person"] == rows["person"].min(initial=0)
         for axis, coordinate in zip(axes.flat, shown, strict=False):
             index = skeleton.coordinates.index(coordinate)
             angle = np.degrees(rows["coordinates"][person, index])
-            axis.plot(rows["time_s"][person], angle, color=series_color(number), label=name)
+            label = view_name(scores, name)
+            axis.plot(rows["time_s"][person], angle, color=series_color(number), label=label)
     for axis, coordinate in zip(axes.flat, shown, strict=False):
-        axis.set(title=coordinate, ylabel="angle [°]", xlabel="time [s]")
-    axes.flat[0].legend(fontsize=7)
+        title(axis, coordinate)
+        axis.set(ylabel="angle [°]", xlabel="time [s]")
+    legend(axes.flat[0])
     return picture(
         figure,
-        title="Angles in real video",
+        heading="Angles in real video",
         caption="Every line is one view of the same recording, each scored from its own camera "
         "alone: how far the lines lie apart shows how much the estimate depends on the view.",
     )

@@ -32,6 +32,7 @@ class ReportContent:
     settings: EvaluateSettings
     bundle: Bundle
     data: DataSet
+    data_hash: str
     comparisons: Sequence[RecordingComparison]
     metrics: EvaluationMetrics
     quality: LabelQuality | None
@@ -51,7 +52,7 @@ def write_report(path: Path, content: ReportContent) -> Path:
         quality=content.quality.to_json() if content.quality else None,
         pictures=pictures,
         model_hash=content.bundle.content_hash(),
-        data_hash=content.data.content_hash(),
+        data_hash=content.data_hash,
     )
     storage.write_bytes(path, page.encode())
     return path.absolute()
@@ -80,7 +81,7 @@ def _pictures(content: ReportContent) -> dict[str, list[Picture]]:
     settings, metrics = content.settings, content.metrics
     run = settings.run or str(Path(settings.model).absolute().parent)
     joints = content.bundle.skeleton.joints
-    sections = {
+    sections: dict[str, list[Picture | None]] = {
         "angles": [
             figures.error_bars(metrics),
             figures.angle_curves(content.comparisons, metrics),
@@ -89,10 +90,10 @@ def _pictures(content: ReportContent) -> dict[str, list[Picture]]:
         "crops": [example_crops(content.data, content.comparisons, joints, settings.examples)],
         "labels": [figures.label_errors(content.quality)] if content.quality else [],
         "training": [figures.training_curves(read_rows(Path(run) / "progress.jsonl"))],
-        "real": real_video_pictures(settings.scores, content.bundle.skeleton)
-        if settings.scores
-        else [],
+        "real": [],
     }
+    if settings.scores:
+        sections["real"] += real_video_pictures(settings.scores, content.bundle.skeleton)
     return {
         name: [shown for shown in pictures if shown is not None]
         for name, pictures in sections.items()

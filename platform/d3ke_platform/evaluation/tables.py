@@ -56,7 +56,7 @@ def angle_measures(
     """
     if not columns or not rows.any():
         return {}
-    cut = np.ix_(rows, columns)
+    cut = np.ix_(rows, np.array(columns, int))
     estimate, label = frames.angles[cut], labels.angles[cut]
     use = labels.mask[cut] if masked else np.ones(label.shape, dtype=bool)
     result: Row = {
@@ -79,7 +79,7 @@ def series_measures(
     """MAE, RMSE [deg] and Pearson's rho of every (recording, coordinate): arrays [R,C]."""
     series = []
     for recording in np.unique(labels.recording[rows]):
-        cut = np.ix_(rows & (labels.recording == recording), list(columns))
+        cut = np.ix_(rows & (labels.recording == recording), np.array(columns, int))
         mask = labels.mask[cut] if masked else None
         series.append(metrics.series_errors(frames.angles[cut], labels.angles[cut], mask))
     return {
@@ -101,7 +101,7 @@ def pose_table(labels: LabelFrames, methods: Mapping[str, Motion], bodies: BodyS
 def pose_measures(labels: LabelFrames, frames: Motion, bodies: BodyScales, rows: BoolArray) -> Row:
     """Errors over the frames `rows` that do not belong to a single angle."""
     label = labels.landmarks[rows]
-    measured = np.isfinite(label).all(axis=-1)
+    measured = np.asarray(np.isfinite(label).all(axis=-1))
     scale, millimetres = bodies.errors(frames.factors[rows], labels.factors[rows])
     return {
         "mpblpe_mm": metrics.mpblpe(frames.landmarks[rows], label, measured),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import pickle
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -59,7 +61,7 @@ def run_stage(
             yield reject_row(key, name, reason)
 
 
-def identity(item: dict[str, Any]) -> str:
+def identity(item: Mapping[str, Any]) -> str:
     """What an item is called in rejects: its "item", recording, trial, unit, subject or uri."""
     for key in _IDENTITY_KEYS:
         if key in item:
@@ -73,7 +75,7 @@ def reject_row(item: str, stage: str, reason: str, trace: str = "") -> dict[str,
     return {"item": item, "stage": stage, "reason": reason, "traceback": trace, "time_utc": now}
 
 
-def is_reject(row: dict[str, Any]) -> bool:
+def is_reject(row: Mapping[str, Any]) -> bool:
     """Whether a ledger row is a row of the REJECTS table."""
     return row.keys() == {"item", "stage", "reason", "traceback", "time_utc"}
 
@@ -127,17 +129,20 @@ def _results(
         [{"packed": pickle.dumps(item)} for item in items], override_num_blocks=blocks
     )
     count = min(blocks, actors or actor_count(cpus=cpus, gpus=gpus))
-    mapped = data.map_batches(
-        StageActor,
-        fn_constructor_args=(stage, arguments, name),
-        batch_size=batch_size,
-        # One task per actor at a time: a death then costs only the item that caused it.
-        compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=1),
-        num_cpus=cpus if not gpus else None,
-        num_gpus=gpus or None,
-        max_restarts=-1,
-        max_task_retries=WORKER_DEATHS_PER_ITEM,
-    )
+    with warnings.catch_warnings():
+        # max_task_retries has no other place than the deprecated remote arguments in Ray 2.60.
+        warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
+        mapped = data.map_batches(
+            StageActor,
+            fn_constructor_args=(stage, arguments, name),
+            batch_size=batch_size,
+            # One task per actor at a time: a death then costs only the item that caused it.
+            compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=1),
+            num_cpus=cpus if not gpus else None,
+            num_gpus=gpus or None,
+            max_restarts=-1,
+            max_task_retries=WORKER_DEATHS_PER_ITEM,
+        )
     for batch in mapped.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
         for key, packed in zip(batch["key"], batch["packed"], strict=True):
             outcome = pickle.loads(packed)
@@ -170,9 +175,16 @@ def _data_context() -> Iterator[None]:
     before = {key: getattr(context, key) for key in wanted}
     for key, value in wanted.items():
         setattr(context, key, value)
+    # The terminal shows one progress line per stage; Ray's log file keeps everything.
+    consoles = [h for h in logging.getLogger("ray.data").handlers if hasattr(h, "stream")]
+    levels = [handler.level for handler in consoles]
+    for handler in consoles:
+        handler.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
+        for handler, level in zip(consoles, levels, strict=True):
+            handler.setLevel(level)
         for key, value in before.items():
             setattr(context, key, value)
 

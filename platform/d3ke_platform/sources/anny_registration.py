@@ -32,6 +32,7 @@ JOINT_CENTERS: Mapping[str, str] = {
         ("AJC", "ankle", ("_r", "_l")),
         ("SHOULDER", "shoulder2", ("", "_l")),
         ("ELC", "elbow", ("", "_l")),
+        ("WRIST", "radiocarpal", ("", "_l")),
     )
     for side, suffix in zip("RL", sides, strict=True)
 }
@@ -39,6 +40,7 @@ JOINT_CENTERS: Mapping[str, str] = {
 
 _SHOULDERS = (("RSHOULDER", "LSHOULDER"),)
 _SPINE = (("MPSI", "C7"),)
+_DEPTH = (("MPSI", "MASI"),)
 _HEAD = tuple(("C7", name) for name in ("RFHD", "LFHD", "RBHD", "LBHD"))
 JOINT_MEASUREMENTS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "pelvisZ": (("RHIPJ", "LHIPJ"),),
@@ -60,8 +62,18 @@ JOINT_MEASUREMENTS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "Torso_Y_T12T11": _SPINE,
     "Torso_Y_T10T9": _SPINE,
     "Torso_Y_T8T1": _SPINE,
+    "ribsY": _SPINE,
+    "scapulaY": _SPINE,
     "NeckY": _HEAD,
     "SkullY": _HEAD,
+    "cerveX": _DEPTH,
+    "ribsX": _DEPTH,
+    "scapulaX": _DEPTH,
+    "scapula_l_X": _DEPTH,
+    "toesX": (("Virtual_Ground_RHEE", "Virtual_Ground_RFOOT"),),
+    "toesX_l": (("Virtual_Ground_LHEE", "Virtual_Ground_LFOOT"),),
+    "toesYZ": (("Virtual_Ground_RHEE", "Virtual_Ground_RFOOT"),),
+    "toesYZ_l": (("Virtual_Ground_LHEE", "Virtual_Ground_LFOOT"),),
 }
 """Measurement -> pairs between joint centres, or over a whole region where single surface markers
 of the two meshes do not correspond. They size the model while the markers are still wrong; the
@@ -75,6 +87,14 @@ FIT_WEIGHTS: Mapping[str, float] = {
 
 _UNRELATED = ("ROOT", "Spine1", "Spine2", "Spine3", "NECK", "HEAD", "LCOL", "RCOL")
 """Anny's spine and collar bones start 80 to 140 mm from SMPL's joints of these names."""
+
+
+def anny_measurements(measurements: MeasurementSet) -> MeasurementSet:
+    """The same measurements, taken between markers that serve Anny bodies (JOINT_MEASUREMENTS)."""
+    pairs = {
+        name: JOINT_MEASUREMENTS.get(name, own) for name, own in measurements.marker_pairs.items()
+    }
+    return replace(measurements, marker_pairs=pairs)
 
 
 def registration_phenotypes() -> list[Phenotype]:
@@ -93,13 +113,10 @@ def register_anny(
     body: AnnyBody, model_path: str | Path, measurements: MeasurementSet, start: MarkerSet
 ) -> MarkerSet:
     """The marker set for Anny bodies on a model with the built-in model's bodies and joints."""
-    pairs = {
-        name: JOINT_MEASUREMENTS.get(name, own) for name, own in measurements.marker_pairs.items()
-    }
     registered = register_markers(
         model_path=model_path,
         marker_set=start,
-        measurements=replace(measurements, marker_pairs=pairs),
+        measurements=anny_measurements(measurements),
         statics=[static_markers(body, phenotype) for phenotype in registration_phenotypes()],
         joint_centers=JOINT_CENTERS,
         fit_weights=FIT_WEIGHTS,

@@ -42,8 +42,9 @@ class VideoWriter:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._partial = self._path.with_name(f".{self._path.stem}.{os.getpid()}.mp4")
         self._container = av.open(str(self._partial), "w", format="mp4")
-        # One thread: x264's decisions, and so the bytes, depend on the number of threads.
-        options = {"crf": str(self._crf), "preset": "veryfast", "threads": "1"}
+        # The same bytes every time need one thread, and no B-frames: choosing them, x264's vector
+        # code reads memory that was never written.
+        options = {"crf": str(self._crf), "preset": "veryfast", "threads": "1", "bf": "0"}
         self._stream = self._container.add_stream("libx264", rate=self._rate, options=options)
         self._stream.width, self._stream.height = self._size
         self._stream.pix_fmt = "yuv420p"

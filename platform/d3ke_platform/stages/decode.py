@@ -135,6 +135,9 @@ def _open(path: str | Path) -> Iterator[tuple[Any, Any]]:
         reason = f"cannot be opened as a video: truncated or not a video ({_reason(error)})"
         raise InvalidInputError(str(path), reason) from error
     with container:
+        if not container.streams:
+            reason = "cannot be opened as a video: truncated or not a video (it lists no stream)"
+            raise InvalidInputError(str(path), reason)
         if not container.streams.video:
             raise InvalidInputError(str(path), "holds no video stream")
         stream = container.streams.video[0]

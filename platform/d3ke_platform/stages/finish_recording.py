@@ -13,6 +13,7 @@ from d3ke.errors import InvalidInputError
 from d3ke_platform import storage
 from d3ke_platform.calibration import camera_from_json
 from d3ke_platform.schema import ESTIMATES, RESULTS
+from d3ke_platform.stages.body_outline import surface_markers
 from d3ke_platform.stages.decode import frames
 from d3ke_platform.stages.estimate import bundle_dims
 from d3ke_platform.stages.export import EXPORTS, ExportRecording, check_exports
@@ -109,7 +110,7 @@ class FinishRecording:
     def _overlay(
         self, target: Path, scored: ScoredVideo, camera: Camera, results: dict[str, np.ndarray]
     ) -> None:
-        landmarks = self._bundle.head.predicted.bony_landmarks
-        overlay = Overlay(self._bundle.skeleton, landmarks, camera, results)
+        skeleton = self._bundle.skeleton
+        overlay = Overlay(skeleton, surface_markers(skeleton), camera, results)
         with local_copy(scored.uri) as video:
             write_overlay(target, frames(video), overlay, fps=scored.fps)

@@ -195,12 +195,13 @@ def _draw_panel(
     """Table of angles on a darkened corner."""
     size = max(0.36, 0.42 * unit)
     line = round(17 * max(unit, 0.8))
-    width, height = round(line * 11.2), line * (len(angles) + 1) + line // 2
+    width, height = round(line * 11.2), line * (len(angles) + 2) + line // 2
     corner = image[:height, :width]
     corner[:] = (corner * 0.35).astype(np.uint8)
     columns = (line // 2, round(line * 5.9), round(line * 8.6))
-    header = (f"{time_s:6.2f} s", "right", "left")
-    rows = [header, *((name, f"{r:5.0f}", f"{left:5.0f}") for name, r, left in angles)]
+    rows = [("degrees", "right", "left")]
+    rows += [(name, f"{right:5.0f}", f"{left:5.0f}") for name, right, left in angles]
+    rows.append((f"{time_s:.2f} s", "", ""))
     for number, row in enumerate(rows):
         for x, text, color in zip(columns, row, (MIDDLE, RIGHT, LEFT), strict=True):
             place = (x, line * (number + 1))

@@ -14,6 +14,7 @@ from d3ke.arrays import BoolArray, FloatArray
 from d3ke.camera import Camera, place_by_box
 from d3ke.errors import InvalidInputError
 from d3ke_platform.schema import RESULTS
+from d3ke_platform.stages.body_outline import outline_points
 from d3ke_platform.stages.estimate import CropGeometry, EstimateArrays
 
 Columns = Mapping[str, np.ndarray]
@@ -115,8 +116,11 @@ def assemble_results(
         raise InvalidInputError("results", f"dimensions {dict(dims)} are not those of the bundle")
     scales = constant_body_scales(head, refined.factors)
     rotation = np.swapaxes(estimates["crop_rotation"], -1, -2) @ refined.root_rotation
-    coordinates = head.all_coordinates(_tensor(refined.coordinates))
-    coordinates = head.layer.couple(coordinates)
+    free = head.all_coordinates(_tensor(refined.coordinates)).numpy()
+    # OpenSim keeps locked coordinates where they are, whatever a motion file says.
+    locked = skeleton.coordinate_locked
+    free[:, locked] = skeleton.coordinate_defaults[locked]
+    coordinates = _tensor(coupled_coordinates(skeleton, free, scales))
     position = _positions(bundle, coordinates, scales, rotation, estimates, camera)
     full = _with_root(skeleton, coordinates, rotation, position)
     pose = head.layer(full, _tensor(scales))
@@ -141,6 +145,25 @@ def constant_body_scales(head: Any, factors: FloatArray) -> FloatArray:
     return head.measurements.body_scales(median, head.skeleton).numpy()
 
 
+def coupled_coordinates(skeleton: Any, coordinates: FloatArray, scales: FloatArray) -> FloatArray:
+    """Coordinates [T,Q] with the dependent ones computed from their drivers, as OpenSim does.
+
+    The skeletal-model layer ignores what is passed for dependent coordinates; files must hold
+    the values that they really have. `scales` [N,3] multiply coupled translations.
+    """
+    result = coordinates.copy()
+    for _ in skeleton.couplers:  # a coupler may drive another one; every pass settles one more
+        before = result.copy()
+        for coupler in skeleton.couplers:
+            factor = 1.0
+            if any(coupler.scale_weights):
+                factor = float(np.dot(coupler.scale_weights, scales[coupler.scale_body]))
+            result[:, coupler.dependent] = factor * coupler.function(result)
+        if np.array_equal(before, result):
+            break
+    return result
+
+
 def _positions(
     bundle: Any,
     coordinates: Tensor,
@@ -151,7 +174,7 @@ def _positions(
 ) -> FloatArray:
     """Pelvis origin in ground [T,3], m, by fitting the body into the boxes."""
     pose = bundle.head.layer(coordinates, _tensor(scales), _tensor(rotation))
-    points = torch.cat([pose.joint_centers, _outline(bundle, pose.markers)], dim=-2)
+    points = outline_points(bundle.skeleton, pose.joint_centers, pose.markers)
     relative = (points - pose.body_positions[..., :1, :]).numpy()
     result = np.empty((len(relative), 3))
     geometry = CropGeometry.of_bundle(bundle)
@@ -163,14 +186,6 @@ def _positions(
         origin = place_by_box(body @ seen.rotation.T, seen_box, seen)
         result[row] = seen.rotation.T @ (origin - seen.translation)
     return result
-
-
-def _outline(bundle: Any, markers: Tensor) -> Tensor:
-    """Markers on the skin, which span the silhouette."""
-    names = [
-        name for name in bundle.head.predicted.bony_landmarks if name in bundle.skeleton.markers
-    ]
-    return markers[..., bundle.skeleton.index_of("marker", names), :]
 
 
 def _through_crop(

@@ -50,8 +50,10 @@ def save_checkpoint(
 
 def write_weights(state: dict[str, Tensor], path: Path) -> None:
     """Write named tensors as safetensors."""
-    # Clones, because safetensors refuses tensors that share memory.
-    save_file({name: tensor.detach().cpu().clone() for name, tensor in state.items()}, path)
+    # Plain copies: safetensors refuses channels-last tensors and tensors that share memory.
+    save_file(
+        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}, path
+    )
 
 
 def load_weights(folder: Path, name: str = BEST) -> dict[str, Tensor]:

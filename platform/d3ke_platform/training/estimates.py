@@ -86,12 +86,14 @@ class EstimateForTraining:
     ) -> EstimateArrays:
         crops = np.stack([decode_crop(jpeg) for jpeg in columns["jpeg"][rows]])
         images = torch.from_numpy(crops).to(self._device).permute(0, 3, 1, 2).contiguous()
-        intrinsics = torch.from_numpy(columns["crop_intrinsics"][rows]).float().to(self._device)
+        intrinsics = torch.tensor(columns["crop_intrinsics"][rows], dtype=torch.float32)
         # The turn of the camera is what augmentation does to the identity.
         upright = torch.eye(3, device=self._device).expand(len(images), 3, 3)
         size = self._bundle.frame.config.image_size
         margin = float(self._bundle.config["crop"]["margin"])
-        changed, turn = augment(images, intrinsics, upright, size, generator, self._config, margin)
+        changed, turn = augment(
+            images, intrinsics.to(self._device), upright, size, generator, self._config, margin
+        )
         estimate = self._frame(changed)
         rotation = turned_back(turn, estimate.root_rotation)
         return EstimateArrays(

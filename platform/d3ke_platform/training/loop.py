@@ -70,6 +70,7 @@ class TrainingLoop:
             self._module.parameters(),
             lr=self._schedule.learning_rate(0, 0),
             weight_decay=self._settings.weight_decay,
+            fused=True,
         )
         self._average = (
             WeightAverage(self._module, self._settings.ema_decay)

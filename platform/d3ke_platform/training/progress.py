@@ -26,7 +26,16 @@ def append_row(path: Path, row: Row) -> None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """All complete rows of the file, none if it does not exist."""
+    """Rows of the file, in order; none if it does not exist.
+
+    An epoch that was trained again after a worker died counts once, as it was last.
+    """
+    rows = {(row.get("stage"), row.get("epoch")): row for row in _lines(path)}
+    return list(rows.values())
+
+
+def _lines(path: Path) -> list[Row]:
+    """Every complete line."""
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8")
@@ -38,7 +47,7 @@ class ProgressWatcher:
 
     def __init__(self, path: Path, on_row: Callable[[Row], None], *, every_s: float = 0.5) -> None:
         self._path, self._on_row, self._every_s = path, on_row, every_s
-        self._seen = len(read_rows(path))
+        self._seen = len(_lines(path))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 
@@ -61,7 +70,7 @@ class ProgressWatcher:
         self._drain()
 
     def _drain(self) -> None:
-        rows = read_rows(self._path)
+        rows = _lines(self._path)
         for row in rows[self._seen :]:
             self._on_row(row)
         self._seen = len(rows)
@@ -74,7 +83,7 @@ class EpochPrinter:
         self._console = console or Console(stderr=True, highlight=False)
 
     def __call__(self, row: Row) -> None:
-        self._console.print(epoch_line(row))
+        self._console.print(epoch_line(row), soft_wrap=True)
 
 
 def epoch_line(row: Row) -> str:

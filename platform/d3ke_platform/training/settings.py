@@ -10,7 +10,7 @@ from d3ke.augmentation import AugmentationConfig
 from d3ke.errors import InvalidInputError, UnknownNameError
 from d3ke.losses import LossWeights
 from d3ke.networks.frame_network import FrameNetworkConfig
-from d3ke.networks.sequence_network import SequenceKind, SequenceNetworkConfig
+from d3ke.networks.sequence_network import SequenceNetworkConfig
 
 SelectionMetric = Literal["mae_all_deg", "mae_main_deg", "mae_legs_deg"]
 SELECTION_METRICS = ("mae_all_deg", "mae_main_deg", "mae_legs_deg")
@@ -124,7 +124,7 @@ class SequenceTraining(StageSettings):
     learning_rate_end: tuple[float, ...] = (5e-6,)
     batch_size: int = 128
     """Windows of one optimiser step over all workers together."""
-    kind: SequenceKind = "transformer"
+    kind: Literal["transformer", "lstm", "tcn"] = "transformer"
     """Structure of the network."""
     window: int = 243
     """Frames that an estimate can depend on, half before and half after it, and the length of
@@ -144,6 +144,10 @@ class SequenceTraining(StageSettings):
     dropout: float | None = None
     """Share of activations dropped in training; None: the paper's (transformer 0, lstm 0.1,
     tcn 0.25)."""
+    residual: bool = True
+    """Correct the input instead of predicting everything anew, as the paper does."""
+    smoothing: int = 9
+    """Taps of the learnable filter that the correction is added to; odd, 0 for none."""
     estimate_passes: int = 4
     """Times every training recording is estimated, each time with other augmentation, to make the
     training input; 0 = once, without augmentation."""
@@ -165,6 +169,8 @@ class SequenceTraining(StageSettings):
             feed_forward=self.feed_forward,
             strides=self.strides,
             dropout=self.dropout,
+            residual=self.residual,
+            smoothing=self.smoothing,
         )
 
     @property

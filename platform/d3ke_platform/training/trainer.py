@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from d3ke.errors import D3KEError
+from d3ke.errors import D3KEError, InvalidInputError
 from d3ke_platform.training import checkpoint as saved
 from d3ke_platform.training.checkpoint import Progress
 from d3ke_platform.training.loop import NonFiniteLossError, TrainingLoop
@@ -79,20 +79,28 @@ class Trained:
 
 
 def choose_resources(workers: int) -> Resources:
-    """Resources for `workers` (0: one per GPU of the cluster, or two CPU workers without one)."""
+    """Resources for `workers` (0: one per GPU of the cluster, or two CPU workers without one).
+
+    Raises:
+        InvalidInputError: more workers than GPUs; each needs its own.
+    """
     import ray
 
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    nodes = sum(node["Alive"] for node in ray.nodes())
     total = ray.cluster_resources()
     gpus = int(total.get("GPU", 0))
     count = workers or gpus or 2
-    on_node = max(1, -(-count // max(1, len(nodes))))
-    if gpus >= count:
-        share = total.get("CPU", 1) / gpus
-        return Resources(
-            workers=count, gpu=True, cpus=max(1.0, min(4.0, share - 1)), workers_on_node=on_node
+    on_node = -(-count // max(1, nodes))
+    if not gpus:
+        return Resources(workers=count, workers_on_node=on_node)
+    if count > gpus:
+        raise InvalidInputError(
+            "workers", f"{count} workers for {gpus} GPUs", f"Use --workers {gpus} or fewer."
         )
-    return Resources(workers=count, workers_on_node=on_node)
+    share = total.get("CPU", 1) / gpus
+    return Resources(
+        workers=count, gpu=True, cpus=max(1.0, min(4.0, share - 1)), workers_on_node=on_node
+    )
 
 
 def fit(

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from d3ke.kinematics import MarkerSet
-from d3ke.networks import Estimate, PredictionHead
+from d3ke.networks import PredictionHead
 from d3ke.skeleton import MeasurementSet, PredictedSet, SkeletalModelLayer, Skeleton
 from d3ke_platform.data_set import DataSet
-from d3ke_platform.schema import CROPS, ESTIMATES, LABELS, RECORDINGS, TRIALS
+from d3ke_platform.schema import CROPS, ESTIMATES, LABELS, RECORDINGS, SUBJECTS, TRIALS
+from d3ke_platform.stages.estimate import EstimateArrays
 from d3ke_platform.storage import read_table, write_table
 
 FRAMES = 10
@@ -44,8 +45,9 @@ def make_data(folder: Path) -> DataSet:
     markers.save(data.resolve("marker_set.json"))
     MeasurementSet.full_body().save(data.resolve("measurements.json"))
     PredictedSet.full_body().save(data.resolve("predicted.json"))
-    trials, recordings = [], []
+    subjects, trials, recordings = [], [], []
     for number, split in enumerate(("train", "train", "test", "test")):
+        subjects.append(_subject(f"s{number}", split))
         for movement in ("squat", "wave"):
             trial = _trial(f"s{number}", split, movement)
             trials.append(trial)
@@ -56,6 +58,7 @@ def make_data(folder: Path) -> DataSet:
                 recordings.append(recording)
                 crops = CROPS.to_arrow(_crops(recording, labels), data.dims())
                 write_table(data.crop_uri(recording["recording_id"]), crops)
+    data.write_rows(SUBJECTS, subjects)
     data.write_rows(TRIALS, trials)
     data.write_rows(RECORDINGS, recordings)
     return data
@@ -111,13 +114,24 @@ class FakeRefiner:
             content_hash=lambda: "0123456789abcdef",
         )
 
-    def refine(self, estimates, *, fps: float) -> Estimate:
+    def refine(self, estimates, *, fps: float) -> EstimateArrays:
         names = self.head.predicted.coordinates
         angles = estimates["coordinates"].copy()
         angles[:, names.index(BIASED)] -= np.radians(BIAS_DEG / 2)
         signs = np.where(np.arange(len(angles)) % 2, 1, -1)
         angles[:, names.index(SHAKEN)] -= np.radians(JITTER_DEG) * signs
-        return Estimate(angles, estimates["root_rotation"], estimates["measurement_factors"])
+        return EstimateArrays(angles, estimates["root_rotation"], estimates["measurement_factors"])
+
+
+def _subject(name: str, split: str) -> dict:
+    return {
+        "subject": name,
+        "split": split,
+        "sex": "unknown",
+        "height_m": 1.7,
+        "mass_kg": 70.0,
+        "static_uri": "",
+    }
 
 
 def _trial(subject: str, split: str, movement: str) -> dict:
@@ -166,8 +180,7 @@ def _labels(data: DataSet, trial: dict, *, phase: int) -> dict:
     factors = np.full((FRAMES, dims["S"]), 0.95 + 0.03 * phase)
     scales = data.measurements().body_scales(torch.as_tensor(factors), skeleton)
     layer = SkeletalModelLayer(skeleton).double()
-    full = layer.couple(torch.as_tensor(coordinates))
-    pose = layer(full, scales)
+    pose = layer(torch.as_tensor(coordinates), scales)
     far = np.full(dims["M"], NEAR_M)
     far[skeleton.markers.index(FAR_MARKER)] = FAR_M
     markers = pose.markers.numpy()
@@ -178,7 +191,7 @@ def _labels(data: DataSet, trial: dict, *, phase: int) -> dict:
         "subject": [trial["subject"]] * FRAMES,
         "frame": np.arange(FRAMES),
         "time_s": time_s,
-        "coordinates": full.numpy(),
+        "coordinates": coordinates,
         "root_rotation": pose.body_rotations[:, 0].numpy(),
         "root_position": pose.body_positions[:, 0].numpy(),
         "measurement_factors": factors,

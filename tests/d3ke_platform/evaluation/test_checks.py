@@ -39,7 +39,7 @@ def exported(tmp_path):
     rng = np.random.default_rng(3)
     low, high = np.clip(skeleton.coordinate_ranges, -0.5, 0.5).T
     layer = SkeletalModelLayer(skeleton).double()
-    coordinates = layer.couple(torch.as_tensor(rng.uniform(low, high, (ROWS, len(low)))))
+    coordinates = torch.as_tensor(rng.uniform(low, high, (ROWS, len(low))))
     pose = layer(coordinates)
     values = coordinates.numpy()
     times = np.arange(ROWS) / 10

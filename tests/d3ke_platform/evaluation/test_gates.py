@@ -6,6 +6,7 @@ import pytest
 
 from d3ke_platform.evaluation.gates import Gate, accuracy_gates, label_gates, number
 from d3ke_platform.evaluation.label_quality import LabelQuality
+from d3ke_platform.pipelines.label_summary import LabelSummary
 
 
 def gate(measured: float | None, *, limit: float = 10.0, at_most: bool = True) -> Gate:
@@ -74,15 +75,15 @@ def test_without_a_sequence_network_the_per_frame_one_is_judged():
 
 
 def test_label_gates_judge_the_worst_subject():
-    quality = LabelQuality(
-        rms_by_subject_m={"a": 0.008, "b": 0.011},
-        rms_by_marker_m={},
-        rms_m=0.009,
-        far_share=0.05,
-        frames=1,
+    summary = LabelSummary(
         trials=1,
-        usable_share=1.0,
+        frames=1,
+        marker_rms_mm=9.0,
+        marker_rms_mm_by_subject={"a": 8.0, "b": 11.0},
+        share_above_20_mm=0.05,
+        usable_coordinates=1.0,
     )
+    quality = LabelQuality(summary=summary, rms_mm_by_marker={})
     rms, far = label_gates(quality)
     assert (rms.measured, rms.status) == (pytest.approx(11), "falls short")
     assert (far.measured, far.status) == (pytest.approx(5), "pass")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -42,10 +45,33 @@ def test_frames_rate_and_content(tmp_path: Path, fps: float) -> None:
         assert np.sqrt((error**2).mean()) < 8
 
 
-def test_same_frames_same_bytes(tmp_path: Path) -> None:
-    for name in ("a.mp4", "b.mp4"):
-        write(tmp_path / name, frames(5))
-    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+ENCODE = """
+import sys
+from pathlib import Path
+import numpy as np
+from d3ke_platform.sources.texture import noise_texture
+from d3ke_platform.sources.video import VideoWriter
+rng = np.random.default_rng(0)
+with VideoWriter(Path(sys.argv[1]), size=(320, 320), fps=10.0) as writer:
+    for _ in range(7):
+        picture = noise_texture(rng, size=320, base=np.full(3, 0.5), contrast=0.1)
+        writer.write(np.clip(picture + rng.normal(0, 3, picture.shape), 0, 255).astype(np.uint8))
+"""
+
+
+def test_same_frames_same_bytes_whatever_memory_held_before(tmp_path: Path) -> None:
+    contents = set()
+    for fill in ("0", "85", "170"):
+        path = tmp_path / f"{fill}.mp4"
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "MALLOC_PERTURB_": fill,
+            "MALLOC_MMAP_THRESHOLD_": "100000000",
+        }
+        subprocess.run([sys.executable, "-c", ENCODE, str(path)], env=environment, check=True)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
 
 
 def test_nothing_is_left_of_a_failed_video(tmp_path: Path) -> None:

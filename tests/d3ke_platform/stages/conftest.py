@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from random_bundle import write_random_bundle
 
 from d3ke.errors import InvalidInputError
 from d3ke_platform.sources import pose2sim_demo
@@ -19,3 +20,15 @@ def demo_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return pose2sim_demo.fetch(folder, wheel=os.environ.get("D3KE_DEMO_WHEEL") or None)
     except InvalidInputError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def random_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bundle of random weights with a sequence network."""
+    return write_random_bundle(tmp_path_factory.mktemp("bundle") / "random")
+
+
+@pytest.fixture(scope="session")
+def frame_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bundle of random weights without a sequence network."""
+    return write_random_bundle(tmp_path_factory.mktemp("bundle") / "frame", sequence=False)

@@ -172,5 +172,5 @@ def test_mediapipe_on_a_real_person(demo_videos: Path) -> None:
     detector = build_detector(choose_detector("mediapipe", pose_model=task))
     first = next(iter(detector.boxes([next(frames(demo_videos / "cam01.mp4"))])))
     assert first is not None
-    # Measured by eye on the picture: top of the cap, soles, both hands.
-    np.testing.assert_allclose(first.box, [255, 310, 578, 1175], atol=35)
+    # Measured by eye on the picture: both hands, top of the cap, toes.
+    np.testing.assert_allclose(first.box, [241, 328, 565, 1165], atol=30)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import ray
 import torch
 from toy_task import ToyJob, ToyTask, toy_settings
 
+from d3ke.errors import InvalidInputError
 from d3ke_platform.training import checkpoint as saved
 from d3ke_platform.training.checkpoint import load_progress, load_weights
 from d3ke_platform.training.loop import NonFiniteLossError, TrainingLoop
 from d3ke_platform.training.progress import read_rows
-from d3ke_platform.training.trainer import Resources, fit
+from d3ke_platform.training.trainer import Resources, choose_resources, fit
 from d3ke_platform.training.worker import LocalWorker
 
 CPU = torch.device("cpu")
@@ -123,3 +125,27 @@ def test_fit_in_this_process_writes_progress(tmp_path):
     )
     assert [row["epoch"] for row in read_rows(progress)] == [1, 2, 3, 4, 5, 6]
     assert trained.progress.finished_epochs == 6
+
+
+@pytest.mark.parametrize(
+    ("workers", "cluster", "expected"),
+    [
+        (0, {"CPU": 4}, (2, False, 0.5)),
+        (3, {"CPU": 4}, (3, False, 0.5)),
+        (0, {"CPU": 16, "GPU": 2}, (2, True, 4.0)),
+        (1, {"CPU": 4, "GPU": 2}, (1, True, 1.0)),
+    ],
+)
+def test_workers_follow_the_cluster(monkeypatch, workers, cluster, expected):
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True}, {"Alive": False}])
+    monkeypatch.setattr(ray, "cluster_resources", lambda: cluster)
+    chosen = choose_resources(workers)
+    assert (chosen.workers, chosen.gpu, chosen.cpus) == expected
+    assert chosen.workers_on_node == chosen.workers
+
+
+def test_a_gpu_for_every_worker(monkeypatch):
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True}])
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8, "GPU": 1})
+    with pytest.raises(InvalidInputError, match="2 workers for 1 GPUs"):
+        choose_resources(2)

@@ -124,6 +124,13 @@ def test_progress_is_followed_from_where_it_was(tmp_path):
     assert len(read_rows(path)) == 3
 
 
+def test_an_epoch_trained_again_counts_once(tmp_path):
+    path = tmp_path / "progress.jsonl"
+    for loss in (3.0, 2.0):
+        append_row(path, {"stage": "frame", "epoch": 1, "loss_total": loss})
+    assert read_rows(path) == [{"stage": "frame", "epoch": 1, "loss_total": 2.0}]
+
+
 def test_epoch_line_names_what_matters():
     row = {
         "stage": "frame",

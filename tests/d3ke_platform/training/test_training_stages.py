@@ -33,7 +33,9 @@ FRAME = FrameTraining(
     learning_rate_end=(1e-4,),
     schedule_by="step",
     batch_size=16,
-    augmentation=AugmentationConfig(shift=0.02, zoom=(0.98, 1.02), roll_degrees=5, hue_degrees=0),
+    augmentation=AugmentationConfig(
+        shift=0.02, zoom=(0.98, 1.02), roll_degrees=5.0, hue_degrees=0.0
+    ),
 )
 SEQUENCE = SequenceTraining(
     kind="transformer",
@@ -97,8 +99,8 @@ def test_the_frame_network_learns(frame):
         assert np.isfinite(last[f"val_{name}"])
 
 
-def test_the_frame_network_starts_at_the_mean_label(data):
-    task = FrameJob(data=data.root, settings=FRAME, seed=1).task(LocalWorker(data.root, CPU))
+def test_the_frame_network_starts_at_the_mean_label(data, tmp_path):
+    task = FrameJob(data=data.root, settings=FRAME, seed=1).task(LocalWorker(tmp_path, CPU))
     batch = next(iter(task.batches(0)))
     with torch.no_grad():
         images = batch.images[:, :, 4:36, 4:36]

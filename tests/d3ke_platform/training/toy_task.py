@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,7 @@ class ToyTask:
     def _misbehave(self, epoch, step, inputs):
         if self._die_once and (epoch, step) == (1, 3) and not Path(self._die_once).exists():
             Path(self._die_once).touch()
+            time.sleep(2)  # until Ray has taken the checkpoint of the first epoch
             os._exit(1)
         return inputs * torch.nan if self._poison == (epoch, step) else inputs
 

@@ -1,0 +1,98 @@
+"""Settings of the job that prepares data sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from d3ke.errors import InvalidInputError, UnknownNameError
+from d3ke_platform import storage
+from d3ke_platform.errors import UsageError
+from d3ke_platform.sources.synthetic import SyntheticSettings
+
+SOURCES = ("synthetic",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropSettings:
+    """Geometry of the stored crops."""
+
+    stored_size: int = 160
+    """Side of a stored crop, px."""
+    field_of_view: float = 1.2
+    """What a network sees, in longer sides of the person's box."""
+    margin: float = 1.25
+    """Side of a stored crop, in sides of what a network sees: room for augmentation."""
+
+    def __post_init__(self) -> None:
+        if self.stored_size < 16:
+            raise InvalidInputError("crop.stored_size", f"{self.stored_size} px is below 16")
+        if self.field_of_view < 1.0 or self.margin < 1.0:
+            raise InvalidInputError("crop", "field_of_view and margin must be 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSettings:
+    """How OpenSim makes the labels."""
+
+    place_markers: bool = True
+    """Move the markers of a scaled model onto the subject's static pose."""
+    ik_accuracy: float = 1e-4
+    """Accuracy of the inverse kinematics solver."""
+    marker_threshold_m: float = 0.02
+    """A coordinate is no label where a marker of its segments is further off than this, m."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ik_accuracy < 1:
+            raise InvalidInputError("labels.ik_accuracy", f"{self.ik_accuracy} is not in (0, 1)")
+        if self.marker_threshold_m <= 0:
+            raise InvalidInputError("labels.marker_threshold_m", "must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareSettings:
+    """Prepare a data set for training: label recordings with OpenSim and crop the people out."""
+
+    output: str
+    """Folder of the data set; one that holds part of it is completed."""
+    source: str = "synthetic"
+    """Where recordings come from: synthetic (the embedded data set)."""
+    synthetic: SyntheticSettings = field(default_factory=SyntheticSettings)
+    """The embedded data set."""
+    crop: CropSettings = field(default_factory=CropSettings)
+    """Stored crops."""
+    labels: LabelSettings = field(default_factory=LabelSettings)
+    """OpenSim labels."""
+    detector: str = "auto"
+    """Finds people where the source does not know their boxes: auto, mediapipe, fasterrcnn,
+    fallback or none (the whole picture)."""
+    pose_model: str = ""
+    """MediaPipe pose landmarker .task file for the detector."""
+    detector_weights: str = ""
+    """Local weights for the Faster R-CNN detector."""
+    overwrite: bool = False
+    """Delete what the output folder holds of a data set and prepare it anew."""
+    actors: int = 0
+    """Worker processes per stage; 0: as many as the cluster has CPUs for."""
+    max_rejects: int = 0
+    """End with exit code 3 when more items than this are rejected; negative: never."""
+
+    def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise UnknownNameError("source", self.source, SOURCES)
+        if self.actors < 0:
+            raise InvalidInputError("actors", f"{self.actors} is negative")
+        if storage.is_uri(self.output):
+            raise UsageError(
+                f"--output {self.output}: prepare writes to a local or shared folder. "
+                "Copy the finished data set to the object store."
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """Settings that the data set's content depends on."""
+        return {
+            "crop": storage.plain(self.crop),
+            "labels": storage.plain(self.labels),
+            "detector": self.detector,
+            self.source: storage.plain(getattr(self, self.source)),
+        }

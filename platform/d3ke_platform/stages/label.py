@@ -1,0 +1,216 @@
+"""Stages: subjects to scaled OpenSim models, trials to labels.
+
+OpenSim runs in a child process of the worker: a crash or a solver that hangs costs one item.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from d3ke.errors import InvalidInputError
+from d3ke_platform import storage
+from d3ke_platform.data_set import DataSet
+from d3ke_platform.isolation import Isolated
+from d3ke_platform.schema import LABELS, SUBJECT_LABELS
+
+if TYPE_CHECKING:
+    from d3ke.arrays import FloatArray
+    from d3ke.kinematics.inverse_kinematics import InverseKinematicsResult
+    from d3ke.kinematics.scaling import ScaledSubject
+
+SCALING_TIMEOUT_S = 600.0
+TRIAL_TIMEOUT_S = 3600.0
+
+
+class ScaleSubject:
+    """Scales the model to a subject's static trial; writes the model and SUBJECT_LABELS."""
+
+    name = "scale"
+
+    def __init__(self, root: str, *, place_markers: bool = True) -> None:
+        self._data = DataSet.open(root)
+        self._place_markers = place_markers
+        self._opensim = Isolated(partial(_Scaling, root), timeout_s=SCALING_TIMEOUT_S)
+
+    def __call__(self, item: dict[str, Any]) -> list[dict[str, Any]]:
+        """Item: a row of SUBJECTS; returns the subject, its static marker RMS and seconds.
+
+        Raises KinematicsError or InvalidInputError (naming the marker or file),
+        ChildCrashedError, ChildTimeoutError.
+        """
+        began = time.perf_counter()
+        subject = item["subject"]
+        scaled = self._opensim.call("scale", item, place_markers=self._place_markers)
+        row = {
+            "subject": subject,
+            "model_uri": f"subjects/{subject}.osim",
+            "measurement_factors": scaled.measurement_factors,
+            "body_scales": scaled.body_scales,
+            "static_marker_rms_m": scaled.static_marker_rms_m,
+        }
+        table = SUBJECT_LABELS.from_rows([row], self._data.dims())
+        storage.write_table(self._data.subject_label_uri(subject), table)
+        seconds = time.perf_counter() - began
+        return [{"subject": subject, "rms_m": scaled.static_marker_rms_m, "seconds": seconds}]
+
+
+class LabelTrial:
+    """Inverse kinematics of a trial; writes its LABELS."""
+
+    name = "label"
+
+    def __init__(
+        self, root: str, *, accuracy: float = 1e-4, marker_threshold_m: float = 0.02
+    ) -> None:
+        from d3ke.skeleton import SkeletalModelLayer
+
+        self._data = DataSet.open(root)
+        self._skeleton = self._data.skeleton()
+        self._marker_set = self._data.marker_set()
+        self._layer = SkeletalModelLayer(self._skeleton)
+        self._threshold_m = marker_threshold_m
+        self._opensim = Isolated(
+            partial(_InverseKinematics, root, accuracy), timeout_s=TRIAL_TIMEOUT_S
+        )
+
+    def __call__(self, item: dict[str, Any]) -> list[dict[str, Any]]:
+        """Item: trial_id, subject, markers_uri; returns trial_id, frames and seconds.
+
+        Raises KinematicsError or InvalidInputError (naming the marker or file),
+        ChildCrashedError, ChildTimeoutError.
+        """
+        began = time.perf_counter()
+        subject = self._subject(item["subject"])
+        measured, result = self._opensim.call("solve", subject["model_uri"], item["markers_uri"])
+        columns = self._columns(item, subject, measured, result)
+        table = LABELS.to_arrow(columns, self._data.dims())
+        storage.write_table(self._data.label_uri(item["trial_id"]), table)
+        seconds = time.perf_counter() - began
+        frames = len(result.times)
+        return [{"trial_id": item["trial_id"], "frames": frames, "seconds": seconds}]
+
+    def _subject(self, subject: str) -> dict[str, Any]:
+        return SUBJECT_LABELS.to_rows(storage.read_table(self._data.subject_label_uri(subject)))[0]
+
+    def _columns(
+        self,
+        item: dict[str, Any],
+        subject: dict[str, Any],
+        measured: FloatArray,
+        result: InverseKinematicsResult,
+    ) -> dict[str, Any]:
+        """Columns of LABELS; markers and coordinates in the skeleton's order."""
+        from d3ke.kinematics.masks import coordinate_mask, marker_mask
+
+        count = len(result.times)
+        order = [result.coordinate_names.index(name) for name in self._skeleton.coordinates]
+        coordinates = result.coordinates[:, order]
+        pose = self._pose(coordinates, subject["body_scales"])
+        masks = (self._skeleton, self._marker_set, self._threshold_m)
+        usable = result.solved[:, None]
+        of_markers = marker_mask(result, self._marker_set, self._threshold_m) & usable
+        return {
+            "trial_id": [item["trial_id"]] * count,
+            "subject": [item["subject"]] * count,
+            "frame": np.arange(count),
+            "time_s": result.times,
+            "coordinates": coordinates,
+            "measurement_factors": np.tile(subject["measurement_factors"], (count, 1)),
+            "body_scales": np.tile(subject["body_scales"], (count, 1, 1)),
+            "markers_measured": self._by_skeleton(measured, result.marker_names, np.nan),
+            "markers_model": self._by_skeleton(
+                result.marker_positions, result.marker_names, np.nan
+            ),
+            "marker_error_m": self._by_skeleton(result.marker_error, result.marker_names, np.nan),
+            "coordinate_mask": coordinate_mask(result, *masks) & usable,
+            "marker_mask": self._by_skeleton(of_markers, result.marker_names, False),
+            **pose,
+        }
+
+    def _pose(self, coordinates: FloatArray, body_scales: FloatArray) -> dict[str, FloatArray]:
+        """Root pose and joint centres in ground, from the skeletal-model layer at the labels."""
+        import torch
+
+        with torch.no_grad():
+            pose = self._layer(torch.from_numpy(coordinates), torch.from_numpy(body_scales))
+        root = int(self._skeleton.joint_children[self._skeleton.root_joint])
+        return {
+            "root_rotation": pose.body_rotations[:, root].numpy(),
+            "root_position": pose.body_positions[:, root].numpy(),
+            "joint_centers": pose.joint_centers.numpy(),
+        }
+
+    def _by_skeleton(
+        self, values: np.ndarray, names: tuple[str, ...], missing: float | bool
+    ) -> np.ndarray:
+        """Markers [T, M', ...] in the skeleton's order [T, M, ...]."""
+        shape = (len(values), len(self._skeleton.markers), *values.shape[2:])
+        ordered = np.full(shape, missing, values.dtype)
+        for column, name in enumerate(self._skeleton.markers):
+            if name in names:
+                ordered[:, column] = values[:, names.index(name)]
+        return ordered
+
+
+class _Scaling:
+    """OpenSim's scaling, in the child process."""
+
+    def __init__(self, root: str) -> None:
+        self._data = DataSet.open(root)
+        self._marker_set = self._data.marker_set()
+        self._measurements = self._data.measurements()
+
+    def scale(self, row: dict[str, Any], *, place_markers: bool) -> ScaledSubject:
+        from d3ke.kinematics import read_trc
+        from d3ke.kinematics.scaling import scale_subject
+
+        subject = row["subject"]
+        scaled = scale_subject(
+            model_path=self._data.model_osim,
+            marker_set=self._marker_set,
+            measurements=self._measurements,
+            static=read_trc(_existing(self._data, row["static_uri"])),
+            mass_kg=row["mass_kg"],
+            output_path=self._data.resolve(f"subjects/{subject}.osim"),
+            place_markers=place_markers,
+        )
+        expected = self._data.skeleton().bodies
+        if scaled.body_names != expected:
+            raise InvalidInputError(
+                f"model of {subject}", f"bodies {scaled.body_names} differ from {expected}"
+            )
+        return scaled
+
+
+class _InverseKinematics:
+    """OpenSim's inverse kinematics, in the child process."""
+
+    def __init__(self, root: str, accuracy: float) -> None:
+        self._data = DataSet.open(root)
+        self._marker_set = self._data.marker_set()
+        self._accuracy = accuracy
+
+    def solve(self, model_uri: str, markers_uri: str) -> tuple[FloatArray, InverseKinematicsResult]:
+        """Measured markers [T, M, 3] m (marker set's order) and the solution."""
+        from d3ke.kinematics import read_trc
+        from d3ke.kinematics.inverse_kinematics import opensim_inverse_kinematics
+
+        trajectories = read_trc(_existing(self._data, markers_uri))
+        result = opensim_inverse_kinematics(
+            model_path=self._data.resolve(model_uri),
+            trajectories=trajectories,
+            marker_set=self._marker_set,
+            accuracy=self._accuracy,
+        )
+        return trajectories.reordered(result.marker_names).positions, result
+
+
+def _existing(data: DataSet, uri: str) -> Any:
+    path = data.resolve(uri)
+    if not path.is_file():
+        raise InvalidInputError(str(path), "there is no such file")
+    return path

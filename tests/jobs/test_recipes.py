@@ -1,0 +1,51 @@
+"""Every recipe fits every job, and the paper's says what the paper says."""
+
+from __future__ import annotations
+
+import pytest
+
+from d3ke_platform import cli
+from d3ke_platform.evaluation.settings import EvaluateSettings
+from d3ke_platform.pipelines.prepare_settings import PrepareSettings
+from d3ke_platform.pipelines.score import ScoreSettings
+from d3ke_platform.training.settings import TrainSettings
+
+JOBS = {
+    "prepare": (PrepareSettings, ["--output", "o"]),
+    "train": (TrainSettings, ["--data", "d", "--output", "o"]),
+    "score": (ScoreSettings, ["--archive", "a", "--model", "m", "--output", "o"]),
+    "evaluate": (EvaluateSettings, ["--data", "d", "--model", "m", "--output", "o"]),
+}
+
+
+def read(recipe: str, job: str):
+    settings, required = JOBS[job]
+    return cli.parse(settings, ["--recipe", recipe, *required], job=job)
+
+
+@pytest.mark.parametrize("job", sorted(JOBS))
+@pytest.mark.parametrize("recipe", ["demo", "demo_quick", "paper"])
+def test_recipes_are_valid(recipe, job):
+    read(recipe, job)
+
+
+@pytest.mark.parametrize("recipe", ["demo", "demo_quick", "paper"])
+def test_stored_crops_hold_a_pixel_per_pixel_of_the_network(recipe):
+    crop, train = read(recipe, "prepare").crop, read(recipe, "train")
+    assert crop.stored_size == train.frame.image_size * crop.margin
+
+
+def test_paper_recipe():
+    settings = read("paper", "train")
+    frame, sequence = settings.frame, settings.sequence
+    assert frame.backbone == "resnext50_32x4d"
+    assert (frame.image_size, frame.batch_size, frame.weight_decay) == (256, 64, 0.001)
+    assert frame.epochs == (28, 2)
+    assert frame.learning_rate_start == (5e-4, 3.33e-6)
+    assert frame.learning_rate_end == (3.33e-5, 1e-6)
+    assert (sequence.kind, sequence.window, sequence.batch_size) == ("transformer", 243, 128)
+    assert (sequence.epochs, sequence.learning_rate_start) == ((50,), (1e-3,))
+    assert sequence.learning_rate_end == (5e-6,)
+    for stage in (frame, sequence):
+        weights = (stage.loss.joint, stage.loss.marker, stage.loss.body, stage.loss.angle)
+        assert weights == (1.0, 2.0, 0.1, 0.06)
