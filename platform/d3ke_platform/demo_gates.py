@@ -68,13 +68,16 @@ def score_gates(videos: Path, scores: Path, trouble: str) -> list[Gate]:
     return [gate if trouble else _measured(gate, partial(missing_rows, videos, scores))]
 
 
-def missing_rows(videos: Path, scores: Path) -> tuple[float, str]:
-    """Frames without exactly one row, over all videos of the folder, and what was counted."""
+def missing_rows(videos: Path, scores: Path) -> tuple[float | None, str]:
+    """Frames without exactly one row, over all videos of the folder (None without videos), and
+    what was counted."""
     rows = {
         Path(file).stem: storage.read_table(file, ["frame"]).column("frame").to_pylist()
         for file in storage.list_files(scores / "results", ".parquet")
     }
     counts = [frame_count(file) for file in sorted(videos.glob(f"*{_VIDEO_SUFFIX}"))]
+    if not counts:
+        return None, "no videos"
     scored = sum(len(set(frames)) for frames in rows.values())
     doubled = sum(len(frames) - len(set(frames)) for frames in rows.values())
     missing = sum(counts) - scored

@@ -1,4 +1,4 @@
-"""A source whose labels are known exactly: the skeletal-model layer moves, its markers are measured.
+"""A source whose labels are known exactly: the skeletal-model layer moves, its markers are seen.
 
 Subjects are the generic model scaled evenly. Videos show the markers as dots.
 """

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import av
 import numpy as np
 import pytest
+from rich.console import Console
 
 from d3ke.errors import InvalidInputError
-from d3ke_platform import demo_gates
-from d3ke_platform.demo import DemoSettings, StepRecord
+from d3ke_platform import demo, demo_gates
+from d3ke_platform.demo import Demo, DemoSettings, DemoSummary, StepRecord
 from d3ke_platform.demo_gates import footprint_gates, missing_rows, score_gates
 from d3ke_platform.evaluation.gates import Gate
 from d3ke_platform.schema import RESULTS
-from d3ke_platform.storage import write_table
+from d3ke_platform.storage import write_json, write_table
 
 FRAMES = 5
 
@@ -65,6 +70,11 @@ def test_missing_and_doubled_rows_count(scored):
     assert missing_rows(videos, scores)[0] == FRAMES
 
 
+def test_no_videos_are_not_a_success(tmp_path):
+    (gate,) = score_gates(tmp_path / "real", tmp_path / "scores", "")
+    assert (gate.status, gate.note) == ("not measured", "no videos")
+
+
 def test_trouble_with_the_real_video_is_the_note(tmp_path):
     (gate,) = score_gates(tmp_path, tmp_path, "no network")
     assert (gate.status, gate.note) == ("not measured", "no network")
@@ -102,3 +112,62 @@ def test_recipe_follows_quick():
     assert DemoSettings().recipe == "demo"
     assert DemoSettings(quick=True).recipe == "demo_quick"
     assert DemoSettings(quick=True, step_recipe="mine").recipe == "mine"
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The demo with its steps replaced by notes of how they were called."""
+    seen: dict[str, object] = {}
+
+    def step(name):
+        def run(settings, **options):
+            seen[name] = settings
+            return SimpleNamespace(rejects=1)
+
+        return run
+
+    def evaluate(settings, *, more_gates):
+        seen["evaluate"] = settings
+        gates = [gate.to_json() for gate in more_gates()]
+        write_json(f"{settings.output}/metrics.json", {"gates": gates})
+        return SimpleNamespace(report=f"{settings.output}/report.html", rejects=0)
+
+    for name in ("prepare", "train", "score"):
+        monkeypatch.setattr(demo, name, step(name))
+    monkeypatch.setattr(demo, "evaluate", evaluate)
+    monkeypatch.setattr(demo, "layer_gates", list)
+    monkeypatch.setattr(demo.runtime, "connect", nullcontext)
+    return seen
+
+
+def quietly(settings: DemoSettings) -> DemoSummary:
+    return Demo(settings, Console(file=io.StringIO())).run()
+
+
+def test_steps_pass_on_what_they_made(calls, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo.pose2sim_demo, "fetch", lambda folder, wheel: folder)
+    settings = DemoSettings(output=str(tmp_path), quick=True, pose_model="pose.task")
+    summary = quietly(settings)
+    assert list(calls) == ["prepare", "train", "score", "evaluate"]
+    assert calls["prepare"].output == calls["train"].data == calls["evaluate"].data
+    bundle = f"{calls['train'].output}/bundle"
+    assert bundle == calls["score"].model == calls["evaluate"].model
+    assert calls["score"].output == calls["evaluate"].scores
+    assert calls["score"].pose_model == "pose.task"
+    assert calls["score"].cameras.endswith("Calib.qca.txt")
+    assert calls["train"].frame.image_size == 64  # the quick recipe
+    assert summary.rejects == 2
+    assert summary.passed + summary.fell_short + summary.not_measured == len(summary.gates)
+
+
+def test_no_network_is_told_and_does_not_stop_the_demo(calls, tmp_path, monkeypatch):
+    def fail(folder, wheel):
+        raise InvalidInputError("pose2sim", "cannot be downloaded (no network)")
+
+    monkeypatch.setattr(demo.pose2sim_demo, "fetch", fail)
+    summary = quietly(DemoSettings(output=str(tmp_path), quick=True))
+    assert "score" not in calls
+    assert calls["evaluate"].scores == ""
+    real = [gate for gate in summary.gates if gate.name.startswith(("Real", "Export"))]
+    assert [gate.status for gate in real] == ["not measured", "not measured"]
+    assert all("no network" in gate.note for gate in real)

@@ -145,7 +145,7 @@ def method_estimate(
     """Pose an estimate of T frames and turn it from crop camera to ground axes."""
     with torch.no_grad():
         tensors = Estimate(*(torch.tensor(np.asarray(x), dtype=torch.float64) for x in estimate))
-        pose = head.double().pose(tensors)
+        pose = head.pose(tensors)
     return MethodEstimate(
         coordinates=np.asarray(estimate.coordinates, dtype=float),
         factors=np.asarray(estimate.factors, dtype=float),

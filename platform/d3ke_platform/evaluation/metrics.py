@@ -95,7 +95,8 @@ def measure(
         for group, members in head.predicted.groups.items()
     }
     limbs = sorted({i for group in ("legs", "arms", "trunk") for i in groups.get(group, [])})
-    groups["moving"] = moving_coordinates(labels, limbs, moving_threshold_deg)
+    # The group that tells most comes first in every table.
+    groups = {"moving": moving_coordinates(labels, limbs, moving_threshold_deg)} | groups
     groups["all"] = list(range(len(names)))
     briefly = {name: columns for name, columns in groups.items() if name in _BRIEF_GROUPS}
     tables = {

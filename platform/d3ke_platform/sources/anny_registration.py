@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +21,7 @@ from d3ke_platform.sources.anny_markers import static_markers
 from d3ke_platform.sources.anny_phenotype import Phenotype
 
 if TYPE_CHECKING:
-    from d3ke.skeleton import MeasurementSet
+    from d3ke.skeleton import MeasurementSet, Skeleton
 
 JOINT_CENTERS: Mapping[str, str] = {
     f"{side}{marker}": joint + suffix
@@ -38,46 +37,22 @@ JOINT_CENTERS: Mapping[str, str] = {
 }
 """Markers on joints the mesh and the model share, and the model's joint."""
 
-_SHOULDERS = (("RSHOULDER", "LSHOULDER"),)
-_SPINE = (("MPSI", "C7"),)
+_TRUNK = (("RHIPJ", "RSHOULDER"), ("LHIPJ", "LSHOULDER"))
 _DEPTH = (("MPSI", "MASI"),)
-_HEAD = tuple(("C7", name) for name in ("RFHD", "LFHD", "RBHD", "LBHD"))
-JOINT_MEASUREMENTS: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "pelvisZ": (("RHIPJ", "LHIPJ"),),
-    "femurY": (("RHIPJ", "RKJC"),),
-    "femurY_l": (("LHIPJ", "LKJC"),),
-    "tibiaY": (("RKJC", "RAJC"),),
-    "tibiaY_l": (("LKJC", "LAJC"),),
-    "ArmY": (("RSHOULDER", "RELC"),),
-    "Arm_l_Y": (("LSHOULDER", "LELC"),),
-    "formArmY": (("RELC", "RWRIST"),),
-    "formArm_l_Y": (("LELC", "LWRIST"),),
-    "ribsZ": _SHOULDERS,
-    "calvZ": _SHOULDERS,
-    "calv_l_Z": _SHOULDERS,
-    "calvX": _SHOULDERS,
-    "calv_l_X": _SHOULDERS,
-    "calvY": _SHOULDERS,
-    "Torso_Y_L5L1": _SPINE,
-    "Torso_Y_T12T11": _SPINE,
-    "Torso_Y_T10T9": _SPINE,
-    "Torso_Y_T8T1": _SPINE,
-    "ribsY": _SPINE,
-    "scapulaY": _SPINE,
-    "NeckY": _HEAD,
-    "SkullY": _HEAD,
-    "cerveX": _DEPTH,
-    "ribsX": _DEPTH,
-    "scapulaX": _DEPTH,
-    "scapula_l_X": _DEPTH,
-    "toesX": (("Virtual_Ground_RHEE", "Virtual_Ground_RFOOT"),),
-    "toesX_l": (("Virtual_Ground_LHEE", "Virtual_Ground_LFOOT"),),
-    "toesYZ": (("Virtual_Ground_RHEE", "Virtual_Ground_RFOOT"),),
-    "toesYZ_l": (("Virtual_Ground_LHEE", "Virtual_Ground_LFOOT"),),
+REGISTRATION_PAIRS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    **{name: _TRUNK for name in ("Torso_Y_L5L1", "Torso_Y_T12T11", "Torso_Y_T10T9")},
+    **{name: _TRUNK for name in ("Torso_Y_T8T1", "ribsY")},
+    **{name: _DEPTH for name in ("cerveX", "scapulaX")},
+    **{name: (("RSHOULDER", "LSHOULDER"),) for name in ("calvX", "calv_l_X")},
+    **{name: (("Virtual_Ground_RHEE", "Virtual_Ground_RFOOT"),) for name in ("calcnZ", "toesYZ")},
+    **{
+        name: (("Virtual_Ground_LHEE", "Virtual_Ground_LFOOT"),)
+        for name in ("calcnZ_l", "toesYZ_l")
+    },
 }
-"""Measurement -> pairs between joint centres, or over a whole region where single surface markers
-of the two meshes do not correspond. They size the model while the markers are still wrong; the
-registered surface markers then give the same sizes."""
+"""Measurement -> marker pairs that replace its own while markers are registered: between joint
+centres, or within one body. The distance between surface markers of two bodies depends on the
+places being sought, and rounds that size the body by it never settle."""
 
 FIT_WEIGHTS: Mapping[str, float] = {
     **{side + name: 10.0 for name in ("HIPJ", "SHOULDER") for side in "RL"},
@@ -90,9 +65,9 @@ _UNRELATED = ("ROOT", "Spine1", "Spine2", "Spine3", "NECK", "HEAD", "LCOL", "RCO
 
 
 def anny_measurements(measurements: MeasurementSet) -> MeasurementSet:
-    """The same measurements, taken between markers that serve Anny bodies (JOINT_MEASUREMENTS)."""
+    """The same measurements, taken between markers that serve Anny bodies (REGISTRATION_PAIRS)."""
     pairs = {
-        name: JOINT_MEASUREMENTS.get(name, own) for name, own in measurements.marker_pairs.items()
+        name: REGISTRATION_PAIRS.get(name, own) for name, own in measurements.marker_pairs.items()
     }
     return replace(measurements, marker_pairs=pairs)
 
@@ -110,11 +85,11 @@ def registration_phenotypes() -> list[Phenotype]:
 
 
 def register_anny(
-    body: AnnyBody, model_path: str | Path, measurements: MeasurementSet, start: MarkerSet
+    body: AnnyBody, skeleton: Skeleton, measurements: MeasurementSet, start: MarkerSet
 ) -> MarkerSet:
-    """The marker set for Anny bodies on a model with the built-in model's bodies and joints."""
+    """The marker set for Anny bodies on a skeleton with the built-in one's bodies and joints."""
     registered = register_markers(
-        model_path=model_path,
+        skeleton=skeleton,
         marker_set=start,
         measurements=anny_measurements(measurements),
         statics=[static_markers(body, phenotype) for phenotype in registration_phenotypes()],
@@ -133,11 +108,11 @@ def _weights(markers: MarkerSet) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Registers on the built-in model and writes the file named on the command line."""
-    from d3ke.skeleton import MeasurementSet, full_body_model_path
+    from d3ke.skeleton import MeasurementSet, Skeleton
 
     start = MarkerSet.builtin("smplh")
     registered = register_anny(
-        AnnyBody(), full_body_model_path(), MeasurementSet.full_body(), start
+        AnnyBody(), Skeleton.full_body(), MeasurementSet.full_body(), start
     )
     registered.save(sys.argv[1])
 

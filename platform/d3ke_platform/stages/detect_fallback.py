@@ -21,11 +21,13 @@ _MINIMUM_WEIGHT = 0.7
 # The detector's 64 x 128 window holds a person 96 px high in its middle.
 _PERSON_HEIGHT, _PERSON_WIDTH = 0.75, 0.62
 _ENOUGH_FRAMES = 0.5
+_LEAST_HEIGHT, _LEAST_WIDTH, _MOST_ENLARGED = 160, 80, 8.0
 
 _MOTION_SIDE = 240
 _MOTION_FRAMES = 2000
 _MOTION_THRESHOLD = 25
 _MINIMUM_MOTION_HEIGHT = 0.1
+_WHOLE_PICTURE = 0.6
 
 
 class FallbackDetector:
@@ -52,16 +54,21 @@ class FallbackDetector:
 
 def _pedestrian(hog: Any, image: ImageArray) -> Detection | None:
     """The pedestrian of the highest weight, its window cut down to the body."""
-    scale = min(1.0, _SEARCH_SIDE / max(image.shape))
+    height, width = image.shape[:2]
+    scale = min(1.0, _SEARCH_SIDE / max(height, width))
+    # OpenCV ends the process on a picture smaller than the detector's window.
+    scale = max(scale, _LEAST_HEIGHT / height, _LEAST_WIDTH / width)
+    if scale > _MOST_ENLARGED:
+        return None
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     windows, weights = hog.detectMultiScale(
         cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), winStride=(8, 8), padding=(16, 16), scale=1.05
     )
     if not len(windows) or float(np.max(weights)) < _MINIMUM_WEIGHT:
         return None
-    x, y, width, height = (float(value) for value in windows[int(np.argmax(weights))])
-    half = np.array([width * _PERSON_WIDTH, height * _PERSON_HEIGHT]) / 2
-    center = np.array([x + width / 2, y + height / 2])
+    x, y, wide, high = (float(value) for value in windows[int(np.argmax(weights))])
+    half = np.array([wide * _PERSON_WIDTH, high * _PERSON_HEIGHT]) / 2
+    center = np.array([x + wide / 2, y + high / 2])
     box = np.concatenate([center - half, center + half]) / scale
     return Detection(box, float(1 / (1 + np.exp(-np.max(weights)))))
 
@@ -101,6 +108,8 @@ class _Motion:
 def _moving_box(picture: ImageArray, background: FloatArray, scale: float) -> Detection | None:
     """Box of the largest region that differs from the background."""
     differs = np.abs(picture.astype(float) - background) > _MOTION_THRESHOLD
+    if differs.mean() > _WHOLE_PICTURE:
+        return None  # the light or the camera changed, not a person
     kernel = np.ones((5, 5), np.uint8)
     mask = cv2.morphologyEx(differs.astype(np.uint8), cv2.MORPH_CLOSE, kernel, iterations=2)
     count, _, stats, _ = cv2.connectedComponentsWithStats(mask)

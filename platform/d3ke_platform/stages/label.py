@@ -45,6 +45,10 @@ class ScaleSubject:
         began = time.perf_counter()
         subject = item["subject"]
         scaled = self._opensim.call("scale", item, place_markers=self._place_markers)
+        bodies = self._data.skeleton().bodies
+        if scaled.body_names != bodies:
+            reason = f"bodies {scaled.body_names} differ from {bodies}"
+            raise InvalidInputError(f"scaled model of {subject}", reason)
         row = {
             "subject": subject,
             "model_uri": f"subjects/{subject}.osim",
@@ -136,7 +140,7 @@ class LabelTrial:
         import torch
 
         with torch.no_grad():
-            pose = self._layer(torch.from_numpy(coordinates), torch.from_numpy(body_scales))
+            pose = self._layer(torch.tensor(coordinates), torch.tensor(body_scales))
         root = int(self._skeleton.joint_children[self._skeleton.root_joint])
         return {
             "root_rotation": pose.body_rotations[:, root].numpy(),
@@ -168,22 +172,15 @@ class _Scaling:
         from d3ke.kinematics import read_trc
         from d3ke.kinematics.scaling import scale_subject
 
-        subject = row["subject"]
-        scaled = scale_subject(
+        return scale_subject(
             model_path=self._data.model_osim,
             marker_set=self._marker_set,
             measurements=self._measurements,
             static=read_trc(_existing(self._data, row["static_uri"])),
             mass_kg=row["mass_kg"],
-            output_path=self._data.resolve(f"subjects/{subject}.osim"),
+            output_path=self._data.resolve(f"subjects/{row['subject']}.osim"),
             place_markers=place_markers,
         )
-        expected = self._data.skeleton().bodies
-        if scaled.body_names != expected:
-            raise InvalidInputError(
-                f"model of {subject}", f"bodies {scaled.body_names} differ from {expected}"
-            )
-        return scaled
 
 
 class _InverseKinematics:

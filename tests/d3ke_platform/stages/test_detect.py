@@ -155,11 +155,13 @@ def test_fallback_follows_what_moves() -> None:
     assert np.abs(boxes - truth).mean() < 8
 
 
-def test_fallback_finds_nothing_in_an_empty_room() -> None:
-    still = [
-        Frame(index=i, time_s=i / 10, image=np.full((240, 320, 3), 90, np.uint8)) for i in range(5)
-    ]
+@pytest.mark.parametrize("size", [(240, 320), (48, 64), (130, 30), (2, 400), (1200, 70)])
+def test_fallback_finds_nothing_in_an_empty_room(size: tuple[int, int]) -> None:
+    wall = np.full((*size, 3), 90, np.uint8)
+    still = [Frame(index=index, time_s=index / 10, image=wall) for index in range(5)]
     assert FallbackDetector().boxes(still) == [None] * 5
+    light = [Frame(index=i, time_s=i / 10, image=wall + np.uint8(i * 15)) for i in range(9)]
+    assert FallbackDetector().boxes(light) == [None] * 9
 
 
 @pytest.mark.slow
