@@ -214,23 +214,24 @@ class SkeletalModelLayer(nn.Module):
         self, constant: Callable[[str], Tensor], scales: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Joint origins in the inboard and outboard segments and points, [..., rows, 3]."""
-        bodies = apply(constant("link_parent_maps"), scales[..., self.link_parents, :])
+        bodies = apply(constant("link_parent_maps"), scales.index_select(-2, self.link_parents))
         bodies = bodies + apply(constant("link_own_maps"), scales)
         for ancestor in self.weld_ancestors:
-            bodies = bodies + bodies[..., ancestor, :]
-        inboard = apply(constant("inboard_maps"), scales[..., self.inboard_bodies, :])
-        inboard = inboard + bodies[..., self.inboard_bodies, :]
-        outboard = apply(constant("outboard_maps"), scales[..., self.outboard_bodies, :])
-        points = apply(constant("point_maps"), scales[..., self.point_bodies, :])
-        return inboard, outboard, points + bodies[..., self.point_bodies, :]
+            bodies = bodies + bodies.index_select(-2, ancestor)
+        inboard = apply(constant("inboard_maps"), scales.index_select(-2, self.inboard_bodies))
+        inboard = inboard + bodies.index_select(-2, self.inboard_bodies)
+        outboard = apply(constant("outboard_maps"), scales.index_select(-2, self.outboard_bodies))
+        points = apply(constant("point_maps"), scales.index_select(-2, self.point_bodies))
+        return inboard, outboard, points + bodies.index_select(-2, self.point_bodies)
 
     def _affine(self, constant: Callable[[str], Tensor], name: str, sources: Tensor) -> Tensor:
-        gathered = sources[..., getattr(self, f"{name}_sources")]
+        chosen = getattr(self, f"{name}_sources")
+        gathered = sources.index_select(-1, chosen.flatten()).unflatten(-1, chosen.shape)
         driven = (gathered * constant(f"{name}_slopes")).sum(-1)
         return driven + constant(f"{name}_constants")
 
     def _factor(self, constant: Callable[[str], Tensor], name: str, scales: Tensor) -> Tensor:
-        chosen = scales[..., getattr(self, f"{name}_scale_bodies"), :]
+        chosen = scales.index_select(-2, getattr(self, f"{name}_scale_bodies"))
         return (chosen * constant(f"{name}_weights")).sum(-1) + constant(f"{name}_unscaled")
 
     def _append_nodes(
@@ -258,14 +259,10 @@ class SkeletalModelLayer(nn.Module):
     ) -> Tensor:
         """Rotation of every segment in its parent, [..., S, 3, 3]."""
         angles = self._affine(constant, "angle", sources)
-        angles = torch.cat(
-            [angles, torch.zeros_like(angles[..., :1]).expand(*angles.shape[:-1], 3)], -1
-        )
+        angles = nn.functional.pad(angles, (0, 3))  # ground does not turn
         angles = angles.unflatten(-1, (-1, 3))[..., None, None]
-        terms = constant("rotation_terms")
-        turns = (
-            terms[:, :, 0] + torch.sin(angles) * terms[:, :, 1] + torch.cos(angles) * terms[:, :, 2]
-        )
+        fixed, sine, cosine = constant("rotation_terms").unbind(2)
+        turns = fixed + torch.sin(angles) * sine + torch.cos(angles) * cosine
         first, second, third = turns.unbind(-3)
         rotation = multiply(multiply(first, second), third)
         if root_rotation is None:
@@ -301,8 +298,8 @@ class SkeletalModelLayer(nn.Module):
     def _walk(self, rotation: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
         """From parent frames to ground: after k steps each segment sits in its 2^k-th ancestor."""
         for ancestor in self.ancestors:
-            outer = rotation[..., ancestor, :, :]
-            position = position[..., ancestor, :] + apply(outer, position)
+            outer = rotation.index_select(-3, ancestor)
+            position = position.index_select(-2, ancestor) + apply(outer, position)
             rotation = multiply(outer, rotation)
         return rotation, position
 
@@ -313,11 +310,11 @@ class SkeletalModelLayer(nn.Module):
         position: Tensor,
         points: Tensor,
     ) -> Pose:
-        turned = apply(rotation[..., self.point_segments, :, :], points)
-        placed = turned + position[..., self.point_segments, :]
+        turned = apply(rotation.index_select(-3, self.point_segments), points)
+        placed = turned + position.index_select(-2, self.point_segments)
         split = [self.body_count, self.joint_count]
         bodies, joints, markers = placed.split([*split, placed.shape[-2] - sum(split)], -2)
-        body_rotations = rotation[..., self.body_segments, :, :]
+        body_rotations = rotation.index_select(-3, self.body_segments)
         body_rotations = multiply(body_rotations, constant("body_rotations")[:-1])
         return Pose(joints, markers, body_rotations, bodies)
 
