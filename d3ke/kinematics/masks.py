@@ -56,7 +56,9 @@ def coordinate_mask(
         body = marker_set.reparent.get(name, marker_set.bodies[column])
         with np.errstate(invalid="ignore"):
             bad = result.marker_error[:, column] > threshold_m
-        mask[np.ix_(bad, _coordinates_moving(skeleton, body))] = False
+        moved = np.zeros(len(skeleton.coordinates), dtype=bool)
+        moved[_coordinates_moving(skeleton, body)] = True
+        mask &= ~(bad[:, None] & moved)
     return mask
 
 

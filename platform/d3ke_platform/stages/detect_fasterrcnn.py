@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
+from pickle import UnpicklingError
 from typing import Any
 from urllib.error import URLError
 
@@ -83,12 +84,13 @@ def _load(weights: str) -> Any:
                 f"cannot be downloaded ({error})",
                 "Give a local file by --detector-weights.",
             ) from error
-    network = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None)
     try:
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError, KeyError, ValueError, EOFError) as error:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        network = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None)
+        network.load_state_dict(state)
+    except (OSError, RuntimeError, TypeError, EOFError, UnpicklingError) as error:
         raise InvalidInputError(
             f"--detector-weights {weights}",
-            f"is no state dict of fasterrcnn_resnet50_fpn ({str(error).splitlines()[0]})",
+            f"is no state dict of fasterrcnn_resnet50_fpn ({type(error).__name__})",
         ) from error
     return network

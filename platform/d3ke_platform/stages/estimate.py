@@ -104,8 +104,14 @@ class CropGeometry:
     @classmethod
     def of_bundle(cls, bundle: Any) -> CropGeometry:
         """Geometry that the bundle was trained with."""
-        config = bundle.config
-        crop = config["crop"]
+        crop = bundle.config.get("crop", {})
+        missing = [name for name in ("stored_size", "field_of_view", "margin") if name not in crop]
+        if missing:
+            raise InvalidInputError(
+                f"model bundle {bundle.folder}",
+                f"its config.json does not say how to crop (crop.{missing[0]})",
+                "Train it again, or add the numbers of its data set's dataset.json.",
+            )
         return cls(
             image_size=bundle.frame.config.image_size,
             stored_size=int(crop["stored_size"]),

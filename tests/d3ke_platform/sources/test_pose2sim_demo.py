@@ -49,5 +49,5 @@ def test_without_network_the_reason_is_pips(
         return subprocess.CompletedProcess(command, 1, "", "noise\nERROR: no connection")
 
     monkeypatch.setattr(subprocess, "run", fail)
-    with pytest.raises(InvalidInputError, match="no connection.*network connection once"):
+    with pytest.raises(InvalidInputError, match=r"no connection.*network connection once"):
         pose2sim_demo.fetch(tmp_path / "demo")

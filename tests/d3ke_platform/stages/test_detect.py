@@ -61,6 +61,14 @@ def test_broken_pose_model_is_named(tmp_path: Path) -> None:
         detector.boxes([Frame(index=0, time_s=0.0, image=frame_image(0))])
 
 
+def test_broken_detector_weights_are_named(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"not a state dict")
+    choice = choose_detector("fasterrcnn", weights=str(weights))
+    with pytest.raises(InvalidInputError, match=r"--detector-weights .*no state dict"):
+        build_detector(choice, device="cpu")
+
+
 def test_known_boxes_and_whole_image() -> None:
     images = [Frame(index=i, time_s=i / 10, image=frame_image(i)) for i in (0, 2, 3)]
     box = np.array([[1.0, 2, 30, 40]])

@@ -13,7 +13,12 @@ from d3ke.camera import Camera
 from d3ke.errors import InvalidInputError
 from d3ke_platform import storage
 from d3ke_platform.schema import CROPS, ESTIMATES
-from d3ke_platform.stages.estimate import EstimateCrops, FrameEstimator, choose_device
+from d3ke_platform.stages.estimate import (
+    CropGeometry,
+    EstimateCrops,
+    FrameEstimator,
+    choose_device,
+)
 
 STORED = int(CROP["stored_size"])
 
@@ -53,6 +58,13 @@ def test_wrong_images_are_refused(random_bundle: Path) -> None:
     assert estimator.estimate(noise(0 + 1)[:0], np.zeros((0, 3, 3))).factors.shape[0] == 0
     with pytest.raises(InvalidInputError, match="device"):
         choose_device("warp")
+
+
+def test_bundle_that_does_not_say_how_to_crop(random_bundle: Path) -> None:
+    bundle = FrameEstimator(random_bundle, device="cpu").bundle
+    del bundle.config["crop"]["margin"]
+    with pytest.raises(InvalidInputError, match=r"crop\.margin"):
+        CropGeometry.of_bundle(bundle)
 
 
 def test_crops_table_becomes_estimates_table_once(random_bundle: Path, tmp_path: Path) -> None:
