@@ -21,6 +21,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.13 found: install one, or make PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --editable ".[dev]"
+	@echo "Building the body model's cache (once per user, about two minutes)"
+	@$(BIN)/python -W ignore -c "from d3ke_platform.sources.anny_body import AnnyBody; AnnyBody()"
 	@touch $@
 
 demo: $(VENV)/.installed  ## the main job on the embedded data set, with a report at the end

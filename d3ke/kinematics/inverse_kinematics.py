@@ -1,17 +1,17 @@
-"""Joint angles from marker trajectories with OpenSim's inverse kinematics solver."""
+"""Joint angles from marker trajectories on an OpenSim model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from d3ke.arrays import BoolArray, FloatArray
-from d3ke.errors import InvalidInputError, KinematicsError
+from d3ke.arrays import BoolArray, FloatArray, IntArray
+from d3ke.errors import InvalidInputError, KinematicsError, UnsupportedModelError
 from d3ke.kinematics.marker_set import MarkerSet
+from d3ke.kinematics.marker_solver import MarkerSolver
 from d3ke.kinematics.opensim_library import load_model, load_opensim
 from d3ke.kinematics.root_placement import place_root
 from d3ke.kinematics.trc import MarkerTrajectories
@@ -51,33 +51,31 @@ def opensim_inverse_kinematics(
     trajectories: MarkerTrajectories,
     marker_set: MarkerSet,
     accuracy: float = 1e-4,
-    constraint_weight: float = np.inf,
 ) -> InverseKinematicsResult:
-    """Solves a trial frame by frame (least squares of weighted marker distances).
+    """Solves a trial frame by frame on an OpenSim model (least weighted squared distances).
+
+    The first frame is assembled by OpenSim's solver; every frame is then brought to the optimum
+    (`MarkerSolver`). Coordinate couplers hold exactly, so that the angles agree with a layer that
+    computes the dependent coordinates. Models with other constraints or joints are left to
+    OpenSim's solver alone.
 
     Args:
         model_path: a scaled model holding the markers of `marker_set`.
         trajectories: measured markers, ground frame; missing ones (NaN or absent) are left out
             frame by frame.
         marker_set: names and IK weights.
-        accuracy: the solver's. 1e-3 leaves errors of centimetres, 1e-5 costs three times as long
-            and changes nothing.
-        constraint_weight: of the coordinate couplers; infinite enforces them exactly, so that the
-            angles agree with a layer that computes the dependent coordinates.
+        accuracy: largest change of a coordinate, rad or m, in the last step of a frame.
 
     Raises:
         InvalidInputError: the model cannot be read or lacks markers of the set.
         KinematicsError: no frame has enough markers, or the solver gave up.
     """
-    model = load_model(model_path)
-    measured = trajectories.reordered(marker_set.names)
     return solve_markers(
-        model,
-        measured,
-        np.asarray(marker_set.ik_weights),
+        load_model(model_path),
+        trajectories.reordered(marker_set.names),
+        marker_set.ik_weights,
         what=f"inverse kinematics with {Path(model_path).name}",
         accuracy=accuracy,
-        constraint_weight=constraint_weight,
     )
 
 
@@ -88,7 +86,6 @@ def solve_markers(
     *,
     what: str,
     accuracy: float = 1e-4,
-    constraint_weight: float = np.inf,
 ) -> InverseKinematicsResult:
     """Inverse kinematics of an `opensim.Model` in memory.
 
@@ -98,7 +95,6 @@ def solve_markers(
         weights: [M]; 0 = not used.
         what: names the trial in errors.
         accuracy: see `opensim_inverse_kinematics`.
-        constraint_weight: see there.
     """
     _check_markers(model, measured, what)
     usable = np.isfinite(measured.positions).all(axis=2) & (weights > 0.0)
@@ -107,10 +103,11 @@ def solve_markers(
         raise KinematicsError(
             what, f"no frame has {MINIMUM_MARKERS} measured markers that carry a weight"
         )
-    coordinates, positions = _track(
-        model, measured, np.where(usable.any(axis=0), weights, 0.0), solved, what,
-        (accuracy, constraint_weight),
-    )  # fmt: skip
+    used = np.flatnonzero(usable.any(axis=0))
+    try:
+        coordinates, positions = _track(model, measured, used, weights[used], solved, accuracy)
+    except RuntimeError as error:
+        raise KinematicsError(what, str(error).strip().splitlines()[0]) from error
     return InverseKinematicsResult(
         times=measured.times,
         coordinate_names=tuple(c.getName() for c in model.getCoordinateSet()),
@@ -132,71 +129,90 @@ def _check_markers(model: Any, measured: MarkerTrajectories, what: str) -> None:
 def _track(
     model: Any,
     measured: MarkerTrajectories,
+    used: IntArray,
     weights: FloatArray,
     solved: BoolArray,
-    what: str,
-    tolerances: tuple[float, float],
+    accuracy: float,
 ) -> tuple[FloatArray, FloatArray]:
     """Coordinates [T, Q] and model marker positions [T, M, 3]; unsolved rows repeat a neighbour."""
-    used = np.flatnonzero(weights > 0.0)
-    frames = np.flatnonzero(solved)
+    names = [measured.names[index] for index in used]
+    points, times = measured.positions[solved][:, used], measured.times[solved]
     state = model.initSystem()
-    first = measured.positions[frames[0], used]
-    seen = np.isfinite(first).all(axis=1)
-    names = [measured.names[i] for i in used]
-    place_root(model, state, [n for n, s in zip(names, seen, strict=True) if s], first[seen])
-    reference = _reference(names, measured.times[frames], measured.positions[frames][:, used],
-                           weights[used])  # fmt: skip
-    try:
-        rows = list(_solve(model, state, reference, measured.times[frames], tolerances, measured))
-    except RuntimeError as error:
-        raise KinematicsError(what, str(error).strip().splitlines()[0]) from error
-    # Frames without markers repeat the last solved pose (the first, at the start).
-    source = np.maximum(np.cumsum(solved) - 1, 0)
-    return np.stack([q for q, _ in rows])[source], np.stack([p for _, p in rows])[source]
-
-
-def _solve(
-    model: Any,
-    state: Any,
-    reference: Any,
-    times: FloatArray,
-    tolerances: tuple[float, float],
-    measured: MarkerTrajectories,
-) -> Iterator[tuple[FloatArray, FloatArray]]:
-    opensim = load_opensim()
-    accuracy, constraint_weight = tolerances
-    no_coordinates = opensim.SimTKArrayCoordinateReference()
-    solver = opensim.InverseKinematicsSolver(
-        model, reference, no_coordinates, float(constraint_weight)
-    )
-    solver.setAccuracy(accuracy)
+    seen = np.isfinite(points[0]).all(axis=1)
+    place_root(model, state, [n for n, s in zip(names, seen, strict=True) if s], points[0][seen])
+    tracker = _OpenSimTracker(model, state, names, weights, times, points)
+    refine = _refiner(model, state, names, weights)
     coordinates = list(model.getCoordinateSet())
     markers = [model.getMarkerSet().get(name) for name in measured.names]
-    for frame, time in enumerate(times):
-        state.setTime(float(time))
-        if frame == 0:
-            solver.assemble(state)
-        else:
-            solver.track(state)
+    rows, places = [], []
+    for frame, row in enumerate(points):
+        if frame == 0 or refine is None:
+            tracker.solve(frame)
+        if refine is not None:
+            refine.solve(row, accuracy)
         model.realizePosition(state)
-        yield (
-            np.array([coordinate.getValue(state) for coordinate in coordinates]),
-            np.array([marker.getLocationInGround(state).to_numpy() for marker in markers]),
+        rows.append([coordinate.getValue(state) for coordinate in coordinates])
+        places.append([marker.getLocationInGround(state).to_numpy() for marker in markers])
+    # Frames without markers repeat the last solved pose (the first one, at the start).
+    source = np.maximum(np.cumsum(solved) - 1, 0)
+    return np.array(rows)[source], np.array(places)[source]
+
+
+def _refiner(
+    model: Any, state: Any, names: list[str], weights: FloatArray
+) -> MarkerSolver | None:
+    try:
+        return MarkerSolver(model, state, names, weights)
+    except UnsupportedModelError:
+        return None
+
+
+class _OpenSimTracker:
+    """OpenSim's InverseKinematicsSolver on one state."""
+
+    # Looser leaves centimetres, tighter costs several times as long.
+    _ACCURACY = 1e-5
+
+    def __init__(
+        self,
+        model: Any,
+        state: Any,
+        names: list[str],
+        weights: FloatArray,
+        times: FloatArray,
+        points: FloatArray,
+    ) -> None:
+        opensim = load_opensim()
+        # OpenSim keeps bare pointers to these three.
+        self._model = model
+        self._reference = _reference(names, times, points, weights)
+        self._no_coordinates = opensim.SimTKArrayCoordinateReference()
+        self._state, self._times = state, times
+        self._solver = opensim.InverseKinematicsSolver(
+            model, self._reference, self._no_coordinates, np.inf
         )
+        self._solver.setAccuracy(self._ACCURACY)
+
+    def solve(self, frame: int) -> None:
+        """Assembles the first frame, tracks from there on."""
+        self._state.setTime(float(self._times[frame]))
+        if frame == 0:
+            self._solver.assemble(self._state)
+        else:
+            self._solver.track(self._state)
 
 
 def _reference(
-    names: list[str], times: FloatArray, positions: FloatArray, weights: FloatArray
+    names: list[str], times: FloatArray, points: FloatArray, weights: FloatArray
 ) -> Any:
     """OpenSim's view of the measured markers; its solver skips NaN positions."""
     opensim = load_opensim()
     table = opensim.TimeSeriesTableVec3()
     table.setColumnLabels(names)
     row = opensim.RowVectorVec3(len(names))
-    for time, points in zip(times, positions, strict=True):
-        for column, point in enumerate(points):
-            row[column] = opensim.Vec3(*map(float, point))
+    for time, places in zip(times, points, strict=True):
+        for column, place in enumerate(places):
+            row[column] = opensim.Vec3(*map(float, place))
         table.appendRow(float(time), row)
     table.addTableMetaDataString("Units", "m")
     marker_weights = opensim.SetMarkerWeights()

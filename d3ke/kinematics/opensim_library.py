@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from d3ke.errors import InvalidInputError
 
 
+@cache
 def load_opensim() -> Any:
     """The `opensim` module, logging errors only and to no file.
 

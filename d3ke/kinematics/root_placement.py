@@ -43,7 +43,11 @@ def place_root(model: Any, state: Any, names: Sequence[str], measured: FloatArra
         return np.array([m.getLocationInGround(state).to_numpy() for m in markers]) - measured
 
     start = np.array([coordinate.getValue(state) for coordinate in root])
-    best = min(_turned(start, rotational), key=lambda values: _misfit(residual, values))
+    # Two settings of three angles give the same rotation: the smaller angles are meant.
+    best = min(
+        _turned(start, rotational),
+        key=lambda values: (round(_misfit(residual, values), 9), np.abs(values).sum()),
+    )
     solution = least_squares(lambda values: residual(values).ravel(), best, method="trf")
     residual(solution.x)
 

@@ -77,13 +77,12 @@ def run_job(
     negative number allows any). A D3KEError becomes one line without a traceback.
     """
     started = time.monotonic()
-    _configure_logging()
     try:
         settings = parse(settings_class, argv, job=job)
     except (D3KEError, ValueError) as error:
         return _fail(job, error, BAD_USAGE, started)
     try:
-        with _terminable():
+        with _log_to_stderr(), _terminable():
             summary = main(settings)
     except D3KEError as error:
         return _fail(job, error, getattr(error, "exit_code", FAILED), started)
@@ -216,14 +215,22 @@ def _since(started: float) -> float:
     return round(time.monotonic() - started, 1)
 
 
-def _configure_logging() -> None:
+@contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """The platform's log lines on stderr for the duration of a job."""
     logger = logging.getLogger("d3ke_platform")
-    if not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from d3ke.arrays import FloatArray
 from d3ke.kinematics import MarkerSet
 from d3ke.kinematics.registration import register_markers
 from d3ke_platform.sources.anny_body import AnnyBody
@@ -62,6 +63,14 @@ FIT_WEIGHTS: Mapping[str, float] = {
 
 _UNRELATED = ("ROOT", "Spine1", "Spine2", "Spine3", "NECK", "HEAD", "LCOL", "RCOL")
 """Anny's spine and collar bones start 80 to 140 mm from SMPL's joints of these names."""
+_IK_WEIGHTS: Mapping[str, float] = {
+    **dict.fromkeys(_UNRELATED, 0.0),
+    **{side + name: 20.0 for name in ("HIPJ", "KJC", "AJC", "SHOULDER", "ELC") for side in "RL"},
+    **{side + name: 10.0 for name in ("WRIST", "KNE", "KNI") for side in "RL"},
+    **{side + "CLAV": 5.0 for side in "RL"},
+}
+"""Weights that differ from the reference's. A mesh's joint centres are exact, while its skin slides
+over them: the epicondyle's skin moves by half of the knee's angle."""
 
 
 def anny_measurements(measurements: MeasurementSet) -> MeasurementSet:
@@ -96,14 +105,13 @@ def register_anny(
         joint_centers=JOINT_CENTERS,
         fit_weights=FIT_WEIGHTS,
     )
-    return replace(registered, **_weights(registered))
+    return replace(registered, ik_weights=_weights(registered))
 
 
-def _weights(markers: MarkerSet) -> dict[str, np.ndarray]:
-    weights = markers.ik_weights.copy()
-    for name in _UNRELATED:
-        weights[markers.index(name)] = 0.0
-    return {"ik_weights": weights}
+def _weights(markers: MarkerSet) -> FloatArray:
+    return np.array(
+        [_IK_WEIGHTS.get(n, w) for n, w in zip(markers.names, markers.ik_weights, strict=True)]
+    )
 
 
 def main() -> None:

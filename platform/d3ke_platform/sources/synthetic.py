@@ -58,6 +58,9 @@ class SyntheticSettings:
     """Side of the square videos, px; even."""
     cameras: tuple[str, ...] = ("frontal", "sagittal")
     """Cameras: frontal, sagittal, oblique."""
+    one_laboratory: bool = True
+    """Record everybody in one room, as BML-MoVi did; otherwise another room for each person, which
+    needs many more people: a dozen rooms are learnt by heart in place of the people in them."""
     seed: int = 0
     """Another seed gives other people, rooms and motions."""
 
@@ -173,6 +176,10 @@ class SyntheticSource:
         rng = self._generator(subject, "camera", name)
         return sample_camera(name, image_size=self.settings.image_size, rng=rng)
 
+    def _room(self, subject: str) -> np.random.Generator:
+        owner = () if self.settings.one_laboratory else (subject,)
+        return self._generator(*owner, "room")
+
     def _outfit(self, subject: str) -> Outfit:
         from d3ke_platform.sources.anny_body import t_pose_rotations
 
@@ -243,7 +250,7 @@ class SyntheticSource:
     ) -> dict[str, Path]:
         """Render every frame for all cameras at once; returns camera -> file."""
         scene = self._scene
-        scene.furnish(self._generator(subject, "room"))
+        scene.furnish(self._room(subject))
         scene.light(self._generator(trial_id, "light"))
         scene.dress(self._outfit(subject))
         paths = {name: folder / f"videos/{trial_id}_{name}.mp4" for name in cameras}
