@@ -1,15 +1,22 @@
 """Marker data to joint angles with OpenSim: files, marker sets, scaling, inverse kinematics."""
 
+from d3ke.kinematics.inverse_kinematics import InverseKinematicsResult, opensim_inverse_kinematics
 from d3ke.kinematics.marker_set import MarkerSet
 from d3ke.kinematics.mot import Motion, read_mot, write_mot
+from d3ke.kinematics.scaling import ScaledSubject, ScalingSettings, scale_subject
 from d3ke.kinematics.trc import MarkerTrajectories, read_trc, write_trc
 
 __all__ = [
+    "InverseKinematicsResult",
     "MarkerSet",
     "MarkerTrajectories",
     "Motion",
+    "ScaledSubject",
+    "ScalingSettings",
+    "opensim_inverse_kinematics",
     "read_mot",
     "read_trc",
+    "scale_subject",
     "write_mot",
     "write_trc",
 ]

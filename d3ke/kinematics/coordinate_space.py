@@ -33,7 +33,7 @@ class CoordinateSpace:
         self._names = [coordinate.getName() for coordinate in coordinates]
         self.order = _state_order(coordinates, state)
         self._couplers = _couplers(model, self._names)
-        dependent = {coupler[0] for coupler in self._couplers}
+        dependent = {coupler.dependent for coupler in self._couplers}
         self._free = np.array(
             [
                 index
@@ -67,20 +67,15 @@ class CoordinateSpace:
         matrix = np.zeros((len(self.order), len(free)))
         matrix[self._free, np.arange(len(free))] = 1.0
         values = self._complete(free)
-        for dependent, drivers, function in self._couplers:
-            for position, driver in enumerate(drivers):
-                arguments = values[drivers]
-                step = np.zeros(len(drivers))
-                step[position] = _SLOPE_STEP
-                rise = _value(function, arguments + step) - _value(function, arguments - step)
-                matrix[dependent] += rise / (2.0 * _SLOPE_STEP) * matrix[driver]
+        for coupler in self._couplers:
+            matrix[coupler.dependent] = coupler.slopes(values) @ matrix[coupler.drivers]
         return matrix
 
     def _complete(self, free: FloatArray) -> FloatArray:
         values = self._all.copy()
         values[self._free] = free
-        for dependent, drivers, function in self._couplers:
-            values[dependent] = _value(function, values[drivers])
+        for coupler in self._couplers:
+            values[coupler.dependent] = coupler.value(values)
         return values
 
 
@@ -99,18 +94,48 @@ def _state_order(coordinates: list[Any], state: Any) -> IntArray:
     return np.array(order)
 
 
-Coupler = tuple[int, list[int], Any]
-"""Dependent coordinate, the coordinates that drive it, OpenSim's function of them."""
+class _Coupler:
+    """A dependent coordinate as a function of the coordinates that drive it."""
+
+    def __init__(self, dependent: int, drivers: list[int], function: Any) -> None:
+        self.dependent, self.drivers = dependent, drivers
+        self._function = function
+        linear = load_opensim().LinearFunction.safeDownCast(function)
+        self._line: FloatArray | None = None
+        if linear is not None:
+            coefficients = linear.getCoefficients()
+            count = coefficients.getSize()
+            self._line = np.array([coefficients.get(index) for index in range(count)])
+
+    def value(self, coordinates: FloatArray) -> float:
+        """At coordinates [Q]."""
+        arguments = coordinates[self.drivers]
+        if self._line is not None:
+            return float(self._line[:-1] @ arguments + self._line[-1])
+        vector = load_opensim().Vector.createFromMat(np.ascontiguousarray(arguments))
+        return float(self._function.calcValue(vector))
+
+    def slopes(self, coordinates: FloatArray) -> FloatArray:
+        """Derivative by each driver."""
+        if self._line is not None:
+            return np.asarray(self._line[:-1])
+        slopes = np.empty(len(self.drivers))
+        for position, driver in enumerate(self.drivers):
+            step = np.zeros(len(coordinates))
+            step[driver] = _SLOPE_STEP
+            rise = self.value(coordinates + step) - self.value(coordinates - step)
+            slopes[position] = rise / (2.0 * _SLOPE_STEP)
+        return slopes
 
 
-def _couplers(model: Any, names: list[str]) -> list[Coupler]:
+def _couplers(model: Any, names: list[str]) -> list[_Coupler]:
     """The enforced coordinate couplers, drivers before what they drive.
 
     Raises:
         UnsupportedModelError: the model is held together by a constraint of another kind.
     """
     opensim = load_opensim()
-    couplers: list[Coupler] = []
+    couplers: list[_Coupler] = []
     for constraint in model.getConstraintSet():
         if not constraint.get_isEnforced():
             continue
@@ -122,14 +147,9 @@ def _couplers(model: Any, names: list[str]) -> list[Coupler]:
         listed = coupler.getIndependentCoordinateNames()
         drivers = [names.index(listed.get(index)) for index in range(listed.getSize())]
         dependent = names.index(coupler.getDependentCoordinateName())
-        couplers.append((dependent, drivers, coupler.getFunction()))
-    driven = [coupler[0] for coupler in couplers]
-    return sorted(couplers, key=lambda coupler: sum(d in driven for d in coupler[1]))
-
-
-def _value(function: Any, arguments: FloatArray) -> float:
-    opensim = load_opensim()
-    return float(function.calcValue(opensim.Vector.createFromMat(np.ascontiguousarray(arguments))))
+        couplers.append(_Coupler(dependent, drivers, coupler.getFunction()))
+    driven = [coupler.dependent for coupler in couplers]
+    return sorted(couplers, key=lambda coupler: sum(d in driven for d in coupler.drivers))
 
 
 def _prior(coordinate: Any) -> float:

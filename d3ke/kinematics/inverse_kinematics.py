@@ -158,9 +158,7 @@ def _track(
     return np.array(rows)[source], np.array(places)[source]
 
 
-def _refiner(
-    model: Any, state: Any, names: list[str], weights: FloatArray
-) -> MarkerSolver | None:
+def _refiner(model: Any, state: Any, names: list[str], weights: FloatArray) -> MarkerSolver | None:
     try:
         return MarkerSolver(model, state, names, weights)
     except UnsupportedModelError:
@@ -202,9 +200,7 @@ class _OpenSimTracker:
             self._solver.track(self._state)
 
 
-def _reference(
-    names: list[str], times: FloatArray, points: FloatArray, weights: FloatArray
-) -> Any:
+def _reference(names: list[str], times: FloatArray, points: FloatArray, weights: FloatArray) -> Any:
     """OpenSim's view of the measured markers; its solver skips NaN positions."""
     opensim = load_opensim()
     table = opensim.TimeSeriesTableVec3()

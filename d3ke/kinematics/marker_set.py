@@ -110,7 +110,8 @@ class MarkerSet:
     def save(self, path: str | Path) -> None:
         """Writes the marker set as JSON, one marker a line."""
         entries = [f"  {json.dumps(n)}: {json.dumps(self._entry(n))}" for n in self.names]
-        text = '{"version": %d,\n "markers": {\n%s\n }}\n' % (_VERSION, ",\n".join(entries))
+        body = ",\n".join(entries)
+        text = f'{{"version": {_VERSION},\n "markers": {{\n{body}\n }}}}\n'
         Path(path).write_text(text, encoding="utf-8")
 
     def _entry(self, name: str) -> dict[str, Any]:
@@ -159,7 +160,6 @@ class MarkerSet:
 
     def put_on(self, model: Any) -> None:
         """Replaces the markers of an `opensim.Model` in memory."""
-        opensim = load_opensim()
         bodies = [body.getName() for body in model.getBodySet()]
         for body in self.bodies:
             if body not in bodies:
@@ -168,11 +168,17 @@ class MarkerSet:
         for name, body, place, fixed in zip(
             self.names, self.bodies, self.locations, self.fixed, strict=True
         ):
-            frame = model.getBodySet().get(body)
-            marker = opensim.Marker(name, frame, opensim.Vec3(*map(float, place)))
-            marker.set_fixed(bool(fixed))
-            model.addMarker(marker)
+            add_marker(model, name, body, place, fixed=bool(fixed))
         model.finalizeConnections()
+
+
+def add_marker(model: Any, name: str, body: str, place: FloatArray, *, fixed: bool) -> None:
+    """Adds a marker at `place` [3] m on a body of an `opensim.Model`."""
+    opensim = load_opensim()
+    frame = model.getBodySet().get(body)
+    marker = opensim.Marker(name, frame, opensim.Vec3(*map(float, place)))
+    marker.set_fixed(fixed)
+    model.addMarker(marker)
 
 
 @cache

@@ -35,20 +35,17 @@ class MarkerSolver:
     Holds the model and its state; each solution starts from the one before.
     """
 
-    def __init__(
-        self, model: Any, state: Any, names: Sequence[str], weights: FloatArray
-    ) -> None:
+    def __init__(self, model: Any, state: Any, names: Sequence[str], weights: FloatArray) -> None:
         self._model, self._state = model, state
         self._space = CoordinateSpace(model, state)
         self._matter = model.getMatterSubsystem()
         _check_speeds(model)
-        markers = [model.getMarkerSet().get(name) for name in names]
-        names_of_bodies = [m.getParentFrame().findBaseFrame().getName() for m in markers]
+        self._markers = [model.getMarkerSet().get(name) for name in names]
+        names_of_bodies = [m.getParentFrame().findBaseFrame().getName() for m in self._markers]
         distinct = sorted(set(names_of_bodies))
         self._bodies = [_body(model, name) for name in distinct]
         self._body_of_marker = np.array([distinct.index(name) for name in names_of_bodies])
         self._rows = [6 * int(body.getMobilizedBodyIndex()) for body in self._bodies]
-        self._stations = np.array([_station(marker) for marker in markers])
         self._weights = weights
 
     def solve(self, measured: FloatArray, accuracy: float) -> None:
@@ -82,17 +79,13 @@ class MarkerSolver:
         self._space.write(self._state, free)
         self._model.realizePosition(self._state)
 
-    def _points(self) -> tuple[FloatArray, FloatArray]:
-        """Marker positions and their arms from the body origin, ground frame, [K, 3] m each."""
-        places = [body.getTransformInGround(self._state) for body in self._bodies]
-        rotations = np.array([_matrix(place.R()) for place in places])[self._body_of_marker]
-        origins = np.array([place.p().to_numpy() for place in places])[self._body_of_marker]
-        arms = np.einsum("kij,kj->ki", rotations, self._stations)
-        return origins + arms, arms
+    def _points(self) -> FloatArray:
+        """Marker positions, ground frame, [K, 3] m."""
+        return np.array([m.getLocationInGround(self._state).to_numpy() for m in self._markers])
 
     def _cost(self, free: FloatArray, measured: FloatArray, seen: BoolArray) -> float:
         self._set(free)
-        offsets = (self._points()[0] - measured)[seen]
+        offsets = (self._points() - measured)[seen]
         prior = self._space.prior * np.square(free - self._space.defaults)
         return float((self._weights[seen, None] * offsets**2).sum() + _PRIOR * prior.sum())
 
@@ -101,8 +94,8 @@ class MarkerSolver:
     ) -> tuple[float, FloatArray, FloatArray]:
         """Cost, half its gradient and half its Gauss-Newton Hessian at `free`."""
         self._set(free)
-        points, arms = self._points()
-        jacobian = self._jacobian(arms)[seen] @ self._space.derivative(free)
+        points = self._points()
+        jacobian = self._jacobian(points)[seen] @ self._space.derivative(free)
         offsets = (points - measured)[seen]
         weighted = self._weights[seen, None, None] * jacobian
         from_default = free - self._space.defaults
@@ -113,13 +106,15 @@ class MarkerSolver:
         cost = (self._weights[seen, None] * offsets**2).sum() + (prior * from_default**2).sum()
         return float(cost), gradient, hessian
 
-    def _jacobian(self, arms: FloatArray) -> FloatArray:
-        """Derivative of marker positions by all coordinates, [K, 3, Q]."""
+    def _jacobian(self, points: FloatArray) -> FloatArray:
+        """Derivative of marker positions [K, 3] by all coordinates, [K, 3, Q]."""
         matrix = load_opensim().Matrix()
         self._matter.calcSystemJacobian(self._state, matrix)
         system = matrix.to_numpy()[:, self._space.order]
         angular = np.stack([system[row : row + 3] for row in self._rows])[self._body_of_marker]
         linear = np.stack([system[row + 3 : row + 6] for row in self._rows])[self._body_of_marker]
+        origins = [body.getPositionInGround(self._state).to_numpy() for body in self._bodies]
+        arms = points - np.array(origins)[self._body_of_marker]
         return linear + np.cross(angular, arms[:, :, None], axis=1)
 
 
@@ -147,17 +142,6 @@ def _body(model: Any, name: str) -> Any:
     return model.getGround() if name == "ground" else model.getBodySet().get(name)
 
 
-def _station(marker: Any) -> FloatArray:
-    """A marker's place in the frame of its body, m."""
-    frame = marker.getParentFrame()
-    place = frame.findTransformInBaseFrame().shiftFrameStationToBase(marker.get_location())
-    return np.asarray(place.to_numpy())
-
-
-def _matrix(rotation: Any) -> FloatArray:
-    return np.array([[rotation.get(row, column) for column in range(3)] for row in range(3)])
-
-
 _PLAIN_JOINTS = ("CustomJoint", "PinJoint", "SliderJoint", "UniversalJoint", "WeldJoint")
 
 
@@ -167,5 +151,3 @@ def _check_speeds(model: Any) -> None:
         kind = joint.getConcreteClassName()
         if kind not in _PLAIN_JOINTS:
             raise UnsupportedModelError(f"joint {joint.getName()!r}", kind, _PLAIN_JOINTS)
-
-

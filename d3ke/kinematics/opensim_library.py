@@ -40,5 +40,7 @@ def load_model(path: str | Path) -> Any:
         model.finalizeConnections()
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
-        raise InvalidInputError(str(path), f"OpenSim cannot read it as a model ({reason})") from error
+        raise InvalidInputError(
+            str(path), f"OpenSim cannot read it as a model ({reason})"
+        ) from error
     return model

@@ -64,13 +64,15 @@ def register_markers(
     return current
 
 
-def mirror_name(name: str) -> str:
-    """The marker on the other side of the body, by the naming rule of the reference's set."""
-    for prefix in ("Virtual_Ground_", "Virtual_", ""):
-        if name.startswith(prefix):
-            side, rest = name[len(prefix) : len(prefix) + 1], name[len(prefix) + 1 :]
-            return prefix + {"R": "L", "L": "R"}.get(side, side) + rest
-    return name
+def mirror_name(name: str, names: Sequence[str]) -> str:
+    """The marker of `names` on the other side of the body; itself if it lies in the middle.
+
+    Follows the reference's rule: R or L stands first, behind `Virtual_` or `Virtual_Ground_`.
+    """
+    prefix = next(p for p in ("Virtual_Ground_", "Virtual_", "") if name.startswith(p))
+    side, rest = name[len(prefix) : len(prefix) + 1], name[len(prefix) + 1 :]
+    mirror = prefix + {"R": "L", "L": "R"}.get(side, side) + rest
+    return mirror if mirror in names else name
 
 
 def mirrored_mean(names: Sequence[str], locations: FloatArray) -> FloatArray:
@@ -78,10 +80,7 @@ def mirrored_mean(names: Sequence[str], locations: FloatArray) -> FloatArray:
 
     Markers without a partner lie in the mid-plane afterwards.
     """
-    partners = [
-        names.index(mirror) if (mirror := mirror_name(name)) in names else index
-        for index, name in enumerate(names)
-    ]
+    partners = [names.index(mirror_name(name, names)) for name in names]
     return (locations + locations[partners] * [1.0, 1.0, -1.0]) / 2.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import numpy as np
 from d3ke.arrays import FloatArray
 from d3ke.errors import InvalidInputError, KinematicsError
 from d3ke.kinematics.inverse_kinematics import InverseKinematicsResult, solve_markers
-from d3ke.kinematics.marker_set import MarkerSet
+from d3ke.kinematics.marker_set import MarkerSet, add_marker
 from d3ke.kinematics.opensim_library import load_model
 from d3ke.kinematics.rigid_fit import fit_rigid
 from d3ke.kinematics.scale_tool import run_scale_tool
@@ -118,6 +119,7 @@ def scale_subject(
             place_markers=place_markers,
         )
         model = load_model(scaled_path)
+        _restore_markers(model, marker_set, scales)
         rms, locked = _finish(model, marker_set, window, settings)
         _write(model, Path(output_path))
     return ScaledSubject(
@@ -264,6 +266,20 @@ def _finish(
     model.finalizeConnections()
     used = pose.marker_error[:, marker_set.scaling_weights > 0.0]
     return float(np.sqrt(np.nanmean(np.square(used)))), tuple(locked)
+
+
+def _restore_markers(model: Any, marker_set: MarkerSet, scales: Mapping[str, FloatArray]) -> None:
+    """Puts back, at their scaled places, the markers that the Scale tool deleted.
+
+    It deletes those that the static trial lacks; later trials may have them.
+    """
+    present = {marker.getName() for marker in model.getMarkerSet()}
+    for name, body, place in zip(
+        marker_set.names, marker_set.bodies, marker_set.locations, strict=True
+    ):
+        if name not in present:
+            add_marker(model, name, body, place * scales[body], fixed=True)
+    model.finalizeConnections()
 
 
 def _set_default_pose(model: Any, pose: InverseKinematicsResult) -> None:

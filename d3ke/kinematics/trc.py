@@ -33,7 +33,8 @@ class MarkerTrajectories:
         expected = (len(self.times), len(self.names), 3)
         if self.positions.shape != expected:
             raise InvalidInputError(
-                "marker trajectories", f"positions have shape {self.positions.shape}, not {expected}"
+                "marker trajectories",
+                f"positions have shape {self.positions.shape}, not {expected}",
             )
         if len(set(self.names)) != len(self.names):
             double = sorted({name for name in self.names if self.names.count(name) > 1})
@@ -60,7 +61,9 @@ class MarkerTrajectories:
 
 
 def write_trc(path: str | Path, trajectories: MarkerTrajectories) -> None:
-    """Writes a .trc file in millimetres; missing markers become empty fields.
+    """Writes a .trc file in millimetres; missing markers become `nan`.
+
+    Empty fields, the other custom, make OpenSim refuse a file whose last marker is missing.
 
     The file appears under its name only when it is complete.
     """
@@ -68,7 +71,7 @@ def write_trc(path: str | Path, trajectories: MarkerTrajectories) -> None:
     lines = _header(path.name, trajectories)
     flat = trajectories.positions.reshape(len(trajectories.times), -1) * 1e3
     for frame, (time, row) in enumerate(zip(trajectories.times, flat, strict=True), start=1):
-        cells = ["" if np.isnan(value) else f"{value:.5f}" for value in row]
+        cells = [f"{value:.5f}" for value in row]
         lines.append("\t".join([str(frame), f"{time:.6f}", *cells]))
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -149,9 +149,7 @@ class AnnyBody:
             offsets[:, bone] = joint - rotation @ at_rest
         return offsets
 
-    def _skin(
-        self, vertices: FloatArray, rotations: FloatArray, offsets: FloatArray
-    ) -> FloatArray:
+    def _skin(self, vertices: FloatArray, rotations: FloatArray, offsets: FloatArray) -> FloatArray:
         """Linear blend skinning, [T, V, 3] float32."""
         moves = np.concatenate([rotations, offsets[..., None]], axis=-1).astype(np.float32)
         rest = np.concatenate([vertices, np.ones((len(vertices), 1))], axis=1).astype(np.float32)

@@ -42,9 +42,7 @@ def virtual_markers(
 def static_markers(body: AnnyBody, phenotype: Phenotype) -> MarkerTrajectories:
     """The static trial of a subject: a T-pose on the floor, facing x."""
     frames = round(_STATIC_SECONDS * _STATIC_RATE) + 1
-    motion = body.pose(
-        phenotype, t_pose_rotations(1), np.zeros((1, 3)), grounding="frame"
-    )
+    motion = body.pose(phenotype, t_pose_rotations(1), np.zeros((1, 3)), grounding="frame")
     still = BodyMotion(
         np.repeat(motion.vertices, frames, axis=0),
         {bone: np.repeat(at, frames, axis=0) for bone, at in motion.joints.items()},

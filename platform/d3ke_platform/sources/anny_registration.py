@@ -41,15 +41,12 @@ JOINT_CENTERS: Mapping[str, str] = {
 _TRUNK = (("RHIPJ", "RSHOULDER"), ("LHIPJ", "LSHOULDER"))
 _DEPTH = (("MPSI", "MASI"),)
 REGISTRATION_PAIRS: Mapping[str, tuple[tuple[str, str], ...]] = {
-    **{name: _TRUNK for name in ("Torso_Y_L5L1", "Torso_Y_T12T11", "Torso_Y_T10T9")},
-    **{name: _TRUNK for name in ("Torso_Y_T8T1", "ribsY")},
-    **{name: _DEPTH for name in ("cerveX", "scapulaX")},
-    **{name: (("RSHOULDER", "LSHOULDER"),) for name in ("calvX", "calv_l_X")},
-    **{name: (("Virtual_Ground_RHEE", "Virtual_Ground_RFOOT"),) for name in ("calcnZ", "toesYZ")},
-    **{
-        name: (("Virtual_Ground_LHEE", "Virtual_Ground_LFOOT"),)
-        for name in ("calcnZ_l", "toesYZ_l")
-    },
+    **dict.fromkeys(("Torso_Y_L5L1", "Torso_Y_T12T11", "Torso_Y_T10T9"), _TRUNK),
+    **dict.fromkeys(("Torso_Y_T8T1", "ribsY"), _TRUNK),
+    **dict.fromkeys(("cerveX", "scapulaX"), _DEPTH),
+    **dict.fromkeys(("calvX", "calv_l_X"), (("RSHOULDER", "LSHOULDER"),)),
+    **dict.fromkeys(("calcnZ", "toesYZ"), (("Virtual_Ground_RHEE", "Virtual_Ground_RFOOT"),)),
+    **dict.fromkeys(("calcnZ_l", "toesYZ_l"), (("Virtual_Ground_LHEE", "Virtual_Ground_LFOOT"),)),
 }
 """Measurement -> marker pairs that replace its own while markers are registered: between joint
 centres, or within one body. The distance between surface markers of two bodies depends on the
@@ -119,9 +116,7 @@ def main() -> None:
     from d3ke.skeleton import MeasurementSet, Skeleton
 
     start = MarkerSet.builtin("smplh")
-    registered = register_anny(
-        AnnyBody(), Skeleton.full_body(), MeasurementSet.full_body(), start
-    )
+    registered = register_anny(AnnyBody(), Skeleton.full_body(), MeasurementSet.full_body(), start)
     registered.save(sys.argv[1])
 
 

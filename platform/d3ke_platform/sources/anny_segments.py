@@ -34,10 +34,11 @@ _SPINE = {"spine05": 0.0, "spine04": 0.3, "spine03": 0.55, "spine02": 0.8, "spin
 _NECK = {"neck01": 0.25, "neck02": 0.5, "neck03": 0.75, "head": 1.0}
 """Share of the chest's (neck's) rotation that each bone has taken, from the pelvis up."""
 
-CLAVICLE_LIFT, CLAVICLE_SWING = 0.30, 0.20
-SCAPULA_LIFT, SCAPULA_SWING = 0.50, 0.30
+CLAVICLE_LIFT, CLAVICLE_SWING = 0.22, 0.15
+SCAPULA_LIFT, SCAPULA_SWING = 0.35, 0.20
 """Rotation of the shoulder girdle, rad: lift between arm down and arm up, swing between arm
-sideways and arm forward."""
+sideways and arm forward. Chosen so that the model's shoulder can follow: less moves the mesh's
+shoulder joint too little for the model's, more drags the skin of chest and neck along."""
 
 
 def bone_rotations(
@@ -55,7 +56,7 @@ def bone_rotations(
         frames: T.
     """
     turned = _segment_rotations(local, frames)
-    out = {name: turned["root"] for name in bones}
+    out = dict.fromkeys(bones, turned["root"])
     _turn_trunk(out, turned, local)
     for segment, side, sign in SIDES:
         _turn_leg(out, turned, neutral, segment, side)
@@ -108,8 +109,12 @@ def _turn_arm(
     chest = turned["chest"]
     # The upper arm's direction in the chest; it hangs along -y in the neutral pose.
     direction = -(np.swapaxes(chest, 1, 2) @ turned[shoulder])[:, :, 1]
-    _assign(out, ("clavicle",), side, chest @ _girdle(direction, sign, CLAVICLE_LIFT, CLAVICLE_SWING))
-    _assign(out, ("shoulder01",), side, chest @ _girdle(direction, sign, SCAPULA_LIFT, SCAPULA_SWING))
+    _assign(
+        out, ("clavicle",), side, chest @ _girdle(direction, sign, CLAVICLE_LIFT, CLAVICLE_SWING)
+    )
+    _assign(
+        out, ("shoulder01",), side, chest @ _girdle(direction, sign, SCAPULA_LIFT, SCAPULA_SWING)
+    )
     _assign(out, ("upperarm",), side, turned[shoulder] @ neutral[shoulder])
     _assign(out, ("lowerarm",), side, turned[elbow] @ neutral[elbow])
     hand = turned[f"wrist_{segment}"] @ neutral[elbow]

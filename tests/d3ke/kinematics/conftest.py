@@ -39,7 +39,9 @@ class ModelPerson:
     def static(self) -> MarkerTrajectories:
         """In the default pose, somewhere else and turned."""
         pose = np.tile(self.skeleton.coordinate_defaults, (7, 1))
-        for name, value in zip(self.skeleton.root_coordinates, (0, 0, 2.0, 1.0, 0.9, -2.0), strict=True):
+        for name, value in zip(
+            self.skeleton.root_coordinates, (0, 0, 2.0, 1.0, 0.9, -2.0), strict=True
+        ):
             pose[:, self.skeleton.index_of("coordinate", name)] = value
         return self.markers(pose)
 

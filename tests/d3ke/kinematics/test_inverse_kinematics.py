@@ -58,7 +58,8 @@ def test_finds_the_angles(person, solved):
     for name in MOVED:
         column = person.skeleton.index_of("coordinate", name)
         error = np.rad2deg(result.coordinates[:, column] - truth[:, column])[result.solved]
-        assert np.abs(error).max() < 1.5, (name, error)
+        # The foot is scaled by distances over bodies of which some are not scaled.
+        assert np.abs(error).max() < 2.5, (name, error)
 
 
 def test_fits_the_markers_and_reports_gaps(person, solved):
@@ -107,10 +108,10 @@ def test_jacobian_against_finite_differences(person, scaled):
 
     def points(values):
         solver._set(values)
-        return solver._points()[0]
+        return solver._points()
 
     solver._set(free)
-    exact = solver._jacobian(solver._points()[1]) @ space.derivative(free)
+    exact = solver._jacobian(solver._points()) @ space.derivative(free)
     for column in range(len(free)):
         step = np.zeros(len(free))
         step[column] = 1e-6
@@ -154,11 +155,13 @@ def test_agrees_with_opensims_tool_on_its_own_example():
     model = load_model(folder / "reference_subject01_simbody.osim")
     present = [marker.getName() for marker in model.getMarkerSet()]
     names = tuple(name for name in trial.names if name in present)
+    for name in ("subtalar_angle_r", "subtalar_angle_l", "mtp_angle_r", "mtp_angle_l"):
+        model.getCoordinateSet().get(name).setDefaultLocked(True)
     result = solve_markers(model, trial.reordered(names), _gait_weights(folder, names), what="gait")
     for name in ("hip_flexion_r", "knee_angle_r", "ankle_angle_r", "pelvis_tilt"):
         ours = result.coordinates[:, result.coordinate_names.index(name)]
         theirs = reference.values[: len(ours), reference.names.index(name)]
-        assert np.rad2deg(np.abs(ours - theirs)).mean() < 1.0, name
+        assert np.rad2deg(np.abs(ours - theirs)).max() < 0.5, name
 
 
 def _gait_trial(folder):

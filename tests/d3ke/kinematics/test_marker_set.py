@@ -31,7 +31,7 @@ def test_shipped_sets_are_mirror_images(name):
         markers.locations, mirrored_mean(markers.names, markers.locations), atol=2e-6
     )
     for marker in markers.names:
-        index, other = markers.index(marker), markers.index(mirror_name(marker))
+        index, other = markers.index(marker), markers.index(mirror_name(marker, markers.names))
         assert markers.ik_weights[index] == markers.ik_weights[other]
         assert markers.fixed[index] == markers.fixed[other]
 

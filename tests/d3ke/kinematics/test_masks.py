@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from d3ke.kinematics import MarkerSet
 from d3ke.kinematics.inverse_kinematics import InverseKinematicsResult
 from d3ke.kinematics.masks import coordinate_mask, marker_mask
