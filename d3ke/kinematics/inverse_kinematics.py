@@ -140,8 +140,10 @@ def _track(
     state = model.initSystem()
     seen = np.isfinite(points[0]).all(axis=1)
     place_root(model, state, [n for n, s in zip(names, seen, strict=True) if s], points[0][seen])
-    tracker = _OpenSimTracker(model, state, names, weights, times, points)
     refine = _refiner(model, state, names, weights)
+    # Alone, looser leaves centimetres and tighter costs several times as long.
+    tracker = _OpenSimTracker(model, state, names, weights, times, points)
+    tracker.set_accuracy(1e-5 if refine is None else 1e-4)
     coordinates = list(model.getCoordinateSet())
     markers = [model.getMarkerSet().get(name) for name in measured.names]
     rows, places = [], []
@@ -168,9 +170,6 @@ def _refiner(model: Any, state: Any, names: list[str], weights: FloatArray) -> M
 class _OpenSimTracker:
     """OpenSim's InverseKinematicsSolver on one state."""
 
-    # Looser leaves centimetres, tighter costs several times as long.
-    _ACCURACY = 1e-5
-
     def __init__(
         self,
         model: Any,
@@ -189,7 +188,10 @@ class _OpenSimTracker:
         self._solver = opensim.InverseKinematicsSolver(
             model, self._reference, self._no_coordinates, np.inf
         )
-        self._solver.setAccuracy(self._ACCURACY)
+
+    def set_accuracy(self, accuracy: float) -> None:
+        """OpenSim's tolerance, without a unit."""
+        self._solver.setAccuracy(accuracy)
 
     def solve(self, frame: int) -> None:
         """Assembles the first frame, tracks from there on."""

@@ -55,7 +55,7 @@ class MarkerSolver:
             measured: [K, 3] m, ground frame; NaN = missing.
             accuracy: stop when a step changes no coordinate by more than this, rad or m.
         """
-        seen = np.isfinite(measured).all(axis=1)
+        seen = np.asarray(np.isfinite(measured).all(axis=1))
         space = self._space
         free = space.read(self._state)
         damping = 1e-3

@@ -29,7 +29,7 @@ _PLAUSIBLE_FACTORS = (0.3, 3.0)
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingSettings:
-    """What is held still while a subject is scaled and afterwards; names a model lacks are ignored."""
+    """What is held still while and after a subject is scaled; names a model lacks are ignored."""
 
     locked_while_scaling: tuple[str, ...] = ("elbow_y", "elbow_y_l")
     """Coordinates that the static pose may not use, beside those the model locks itself."""
@@ -78,36 +78,30 @@ def scale_subject(
 ) -> ScaledSubject:
     """Scales a model to a person with OpenSim's Scale tool (and its marker placer).
 
-    Then, as the paper's labels require: the static pose becomes the default pose (the root stays
-    where the generic model has it), couplers and coordinates are released or locked, and the
-    markers named in `marker_set.reparent` change bodies without moving.
+    Then the static pose becomes the default pose (but for the root), couplers and coordinates are
+    released or locked, and markers named in `marker_set.reparent` change bodies without moving.
 
     Args:
         model_path: the generic model; its own markers are replaced by `marker_set`.
         marker_set: markers on the generic model.
-        measurements: which marker distances scale which body axes. Each factor is the mean over
-            the marker pairs of measured over model distance in the model's default pose.
-        static: a static trial in the model's default pose (the built-in model's: a T-pose), at any
-            place and heading.
-        mass_kg: body mass.
+        measurements: distances that scale body axes: a factor is the mean over its marker pairs of
+            measured over model distance in the model's default pose.
+        static: a static trial in the model's default pose (a T-pose), at any place and heading.
+        mass_kg: mass of the person.
         output_path: where the scaled model goes; written last, in one step.
         place_markers: moves the markers that are not fixed onto the measured ones.
         settings: locks and couplers.
 
     Raises:
-        KinematicsError: a marker that a measurement needs is missing (named), a factor is not
-            plausible, or OpenSim failed.
+        KinematicsError: a marker is missing (named), a factor not plausible, or OpenSim failed.
         InvalidInputError: the model cannot be read, or the mass is not positive.
     """
     settings = settings or ScalingSettings()
-    if not (np.isfinite(mass_kg) and mass_kg > 0.0):
-        raise InvalidInputError("body mass", f"{mass_kg} kg is not positive")
-    generic = load_model(model_path)
-    marker_set.put_on(generic)
-    _prepare(generic, settings)
-    window = _window(static.reordered(marker_set.names))
-    at_default = default_marker_positions(generic, marker_set.names)
-    factors = measurement_factors(measurements, marker_set.names, window, at_default)
+    generic = _generic_model(model_path, marker_set, settings, mass_kg)
+    bodies = tuple(body.getName() for body in generic.getBodySet())
+    names = marker_set.names
+    window, at_default = _window(static.reordered(names)), default_marker_positions(generic, names)
+    factors = measurement_factors(measurements, names, window, at_default)
     with tempfile.TemporaryDirectory(prefix="d3ke_scaling_") as folder:
         scaled_path, scales = run_scale_tool(
             Path(folder),
@@ -125,11 +119,23 @@ def scale_subject(
     return ScaledSubject(
         model_path=Path(output_path),
         measurement_factors=factors,
-        body_scales=np.array([scales[body.getName()] for body in generic.getBodySet()]),
-        body_names=tuple(body.getName() for body in generic.getBodySet()),
+        body_scales=np.array([scales[body] for body in bodies]),
+        body_names=bodies,
         static_marker_rms_m=rms,
         locked=locked,
     )
+
+
+def _generic_model(
+    path: str | Path, marker_set: MarkerSet, settings: ScalingSettings, mass_kg: float
+) -> Any:
+    """The model to scale, with the set's markers, locks and couplers of scaling."""
+    if not (np.isfinite(mass_kg) and mass_kg > 0.0):
+        raise InvalidInputError("body mass", f"{mass_kg} kg is not positive")
+    model = load_model(path)
+    marker_set.put_on(model)
+    _prepare(model, settings)
+    return model
 
 
 def _prepare(model: Any, settings: ScalingSettings) -> None:
@@ -229,7 +235,7 @@ def _aligned(static: MarkerTrajectories, at_default: FloatArray) -> MarkerTrajec
 
     The marker placer starts from the model's default pose and fails on a person facing elsewhere.
     """
-    whole = np.isfinite(static.positions).all(axis=(0, 2))
+    whole = np.asarray(np.isfinite(static.positions).all(axis=(0, 2)))
     points = static.positions[:, whole]
     rotation, shift = fit_rigid(points.mean(axis=0), at_default[whole])
     return MarkerTrajectories(

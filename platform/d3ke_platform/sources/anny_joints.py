@@ -19,7 +19,7 @@ SIDES = (("r", "R", 1.0), ("l", "L", -1.0))
 _DOWN = np.array([0.0, -1.0, 0.0])
 _RIGHT = np.array([0.0, 0.0, 1.0])
 _TOE_OUT_REMOVED = 0.6
-"""Share of Anny's rest toe-out that the neutral pose takes back; people stand slightly turned out."""
+"""Share of Anny's toe-out at rest that neutral takes back: people stand turned out a little."""
 _MIDPOINT_JOINTS = {
     "lowerleg01": ("KNE", "KNI"),
     "foot": ("ANK", "ANI"),

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from d3ke.errors import InvalidInputError, KinematicsError
 from d3ke.kinematics import MarkerTrajectories
@@ -36,7 +37,7 @@ def test_finds_the_size(person, scaled):
     np.testing.assert_allclose(scaled.measurement_factors, 1.1, atol=0.01)
     assert scaled.body_names == person.skeleton.bodies
     expected = person.measurements.body_scales(
-        __import__("torch").from_numpy(scaled.measurement_factors), person.skeleton
+        torch.from_numpy(scaled.measurement_factors), person.skeleton
     )
     np.testing.assert_allclose(scaled.body_scales, expected, atol=1e-6)
     assert scaled.static_marker_rms_m < 0.002
@@ -44,10 +45,7 @@ def test_finds_the_size(person, scaled):
 
 def test_scaled_model_is_released_and_locked_as_settings_say(scaled):
     skeleton, settings = Skeleton.from_osim(scaled.model_path), ScalingSettings()
-    locked = {
-        name for name, is_locked in zip(skeleton.coordinates, skeleton.coordinate_locked, strict=True)
-        if is_locked
-    }  # fmt: skip
+    locked = set(np.array(skeleton.coordinates)[skeleton.coordinate_locked].tolist())
     assert locked == set(settings.locked_after_scaling) == set(scaled.locked)
     couplers = {coupler.name for coupler in skeleton.couplers}
     assert not couplers & set(settings.released_couplers)

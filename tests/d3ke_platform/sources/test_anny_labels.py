@@ -1,0 +1,93 @@
+"""How well the labels made from Anny bodies fit: the gate of the embedded data set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from d3ke.kinematics import MarkerSet, opensim_inverse_kinematics, scale_subject
+from d3ke.skeleton import MeasurementSet, Skeleton, full_body_model_path
+from d3ke_platform.sources.anny_body import AnnyBody, sample_phenotype
+from d3ke_platform.sources.anny_markers import static_markers, virtual_markers
+from d3ke_platform.sources.motions import make_motion, sample_motion_style
+
+MOVEMENTS = ("squat", "throw", "march", "side_bend")
+SUBJECTS = 4
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory):
+    """(subject, movement, knee angle of the driver [T] rad, result) of people and movements that
+    the registration has not seen."""
+    body, rng = AnnyBody(), np.random.default_rng(777)
+    people = [sample_phenotype(rng, body) for _ in range(SUBJECTS)]
+    return [
+        (subject, *trial)
+        for subject, person in enumerate(people)
+        for trial in _subject_trials(body, person, subject, tmp_path_factory.mktemp("subject"))
+    ]
+
+
+def _subject_trials(body, person, subject, folder):
+    markers = MarkerSet.builtin("anny")
+    scaled = scale_subject(
+        model_path=full_body_model_path(),
+        marker_set=markers,
+        measurements=MeasurementSet.full_body(),
+        static=static_markers(body, person),
+        mass_kg=body.mass(person),
+        output_path=folder / "subject.osim",
+    )
+    rng = np.random.default_rng(5 + subject)
+    style = sample_motion_style(rng)
+    for movement in MOVEMENTS:
+        motion = make_motion(movement, rate_hz=10.0, seconds=1.5, style=style, rng=rng)
+        moved = body.pose(person, motion.segment_rotations, motion.root_position)
+        result = opensim_inverse_kinematics(
+            model_path=scaled.model_path,
+            trajectories=virtual_markers(body, moved),
+            marker_set=markers,
+        )
+        knee = Rotation.from_matrix(motion.segment_rotations["knee_r"]).as_euler("ZXY")[:, 0]
+        yield movement, knee, result
+
+
+@pytest.mark.slow
+def test_markers_fit_within_a_centimetre(trials):
+    used = MarkerSet.builtin("anny").ik_weights > 0.0
+    for subject in range(SUBJECTS):
+        errors = np.concatenate([t[3].marker_error[:, used] for t in trials if t[0] == subject])
+        assert np.sqrt(np.mean(errors**2)) < 0.010
+        assert np.mean(errors > 0.020) < 0.07
+        assert errors.max() < 0.045
+
+
+@pytest.mark.slow
+def test_knee_follows_the_driver(trials):
+    """Up to each body's own offset: the model's knee is at zero with the shank a degree off."""
+    for subject in range(SUBJECTS):
+        offsets = np.rad2deg(
+            np.concatenate([_angle(t[3], "knee_angle_r") - t[2] for t in trials if t[0] == subject])
+        )
+        assert abs(offsets.mean()) < 3.0
+        assert np.abs(offsets - offsets.mean()).mean() < 1.0
+
+
+@pytest.mark.slow
+def test_angles_are_smooth_and_in_range(trials):
+    skeleton = Skeleton.full_body()
+    low, high = skeleton.coordinate_ranges.T
+    steady = ["hip_rotation_r", "pelvis_tilt", "L5_S1_FE", "knee_angle_y_r"]
+    for _, movement, _, result in trials:
+        assert (result.coordinates >= low - 1e-6).all()
+        assert (result.coordinates <= high + 1e-6).all()
+        for name in steady:
+            jerk = np.diff(_angle(result, name), n=2)
+            assert np.rad2deg(np.abs(jerk)).max() < 15.0, (movement, name)
+        for name in skeleton.root_coordinates[:3]:
+            assert np.abs(_angle(result, name)).max() < np.pi / 2, (movement, name)
+
+
+def _angle(result, name):
+    return result.coordinates[:, result.coordinate_names.index(name)]
