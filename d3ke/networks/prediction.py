@@ -18,9 +18,9 @@ from d3ke.skeleton.couplings import Couplings, affine_table
 
 ROOT_SIZE = 6
 """Numbers of the root rotation: the first two columns of its matrix."""
-FACTOR_MIDDLE, FACTOR_HALF_RANGE = 1.1, 0.5
-"""Measurement factors lie in 0.6 .. 1.6 of the model as loaded. The widest spread among the
-paper's subjects is 0.49 of the mean (front-back of the torso)."""
+FACTOR_MIDDLE, FACTOR_HALF_RANGE = 1.2, 0.7
+"""Measurement factors lie in 0.5 .. 1.9 of the model as loaded: the shoulders of the embedded
+people are up to 1.75 times as wide as the built-in model's."""
 ACTIVATION_LIMIT = 0.999
 """`encode` keeps this far from the asymptotes of the activation, in parts of the half range."""
 
