@@ -97,14 +97,14 @@ def accuracy_gates(groups: Sequence[Mapping[str, Any]]) -> list[Gate]:
             limit=100.0,
             measured=None if not frame or sequence is None else 100 * sequence / frame,
             unit="%",
-            note=_against(sequence, frame, "°"),
+            note=_of_sequence(sequence, frame, "°"),
         ),
         Gate(
             name="Sequence network: mean velocity (jitter) against the per-frame network",
             limit=100.0,
             measured=_percent(speed["sequence"], speed["per_frame"]),
             unit="%",
-            note=_against(speed["sequence"], speed["per_frame"], "°/s"),
+            note=_of_sequence(speed["sequence"], speed["per_frame"], "°/s"),
         ),
     ]
     return gates
@@ -122,6 +122,13 @@ def _moving(groups: Sequence[Mapping[str, Any]], method: str, column: str) -> fl
 
 def _percent(part: float | None, whole: float | None) -> float | None:
     return None if part is None or not whole else 100 * part / whole
+
+
+NO_SEQUENCE = "the model has no sequence network: none was better on the validation subjects"
+
+
+def _of_sequence(value: float | None, reference: float | None, unit: str) -> str:
+    return NO_SEQUENCE if value is None else _against(value, reference, unit)
 
 
 def _against(value: float | None, reference: float | None, unit: str) -> str:
