@@ -185,6 +185,8 @@ def erase_rectangles(
     images: Float[Tensor, "B 3 H W"], generator: Generator, config: AugmentationConfig
 ) -> Float[Tensor, "B 3 H W"]:
     """Fill a random rectangle of some images with noise, as if something stood in the way."""
+    if config.erase_probability == 0 or config.erase_area == 0:
+        return images
     count, device, size = len(images), images.device, images.shape[-1]
 
     def uniform(low: float, high: float) -> Tensor:
