@@ -63,9 +63,8 @@ def score_gates(videos: Path, scores: Path, trouble: str) -> list[Gate]:
         limit=0.0,
         measured=None,
         unit="frames",
-        note=trouble,
     )
-    return [gate if trouble else _measured(gate, partial(missing_rows, videos, scores))]
+    return [_measured(gate, partial(missing_rows, videos, scores), trouble)]
 
 
 def missing_rows(videos: Path, scores: Path) -> tuple[float | None, str]:
@@ -100,9 +99,8 @@ def export_gates(scores: Path, bundle: Path, trouble: str) -> list[Gate]:
         limit=1.0,
         measured=None,
         unit="mm",
-        note=trouble,
     )
-    return [gate if trouble else _measured(gate, partial(export_error_mm, scores, bundle))]
+    return [_measured(gate, partial(export_error_mm, scores, bundle), trouble)]
 
 
 def export_error_mm(scores: Path, bundle: Path) -> tuple[float | None, str]:
@@ -137,8 +135,10 @@ def footprint_gates(*, seconds_now: float, seconds_in_all: float, peak_bytes: in
     ]
 
 
-def _measured(gate: Gate, measure: Callable[[], Any]) -> Gate:
-    """The gate with its figure; an error becomes the note of an unmeasured one."""
+def _measured(gate: Gate, measure: Callable[[], Any], trouble: str = "") -> Gate:
+    """The gate with its figure; trouble before or while measuring is the note of one without."""
+    if trouble:
+        return replace(gate, note=trouble)
     try:
         outcome = measure()
     except (D3KEError, OSError, RuntimeError) as error:

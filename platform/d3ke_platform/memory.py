@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from types import TracebackType
+from d3ke_platform.polling import Polling
 
 
-class MemoryPeak:
+class MemoryPeak(Polling):
     """Context that samples the memory of the process tree in a thread.
 
     Memory that processes share (Ray's object store, libraries) is counted once where the system
@@ -14,34 +13,16 @@ class MemoryPeak:
     """
 
     def __init__(self, *, every_s: float = 2.0) -> None:
-        self._every_s = every_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
-        self.peak_bytes = 0
+        super().__init__(self._sample, every_s=every_s, name="memory")
+        self.peak_bytes = tree_bytes()
 
     @property
     def peak_gb(self) -> float:
         """Largest sum seen so far [GB, 10^9 bytes]."""
         return self.peak_bytes / 1e9
 
-    def __enter__(self) -> MemoryPeak:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while True:
-            self.peak_bytes = max(self.peak_bytes, tree_bytes())
-            if self._stop.wait(self._every_s):
-                return
+    def _sample(self) -> None:
+        self.peak_bytes = max(self.peak_bytes, tree_bytes())
 
 
 def tree_bytes() -> int:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+
+from d3ke_platform.polling import Polling
 
 Row = dict[str, Any]
 
@@ -42,32 +42,13 @@ def _lines(path: Path) -> list[Row]:
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
-class ProgressWatcher:
+class ProgressWatcher(Polling):
     """Context that calls `on_row` in a thread for every row appended to `path` meanwhile."""
 
     def __init__(self, path: Path, on_row: Callable[[Row], None], *, every_s: float = 0.5) -> None:
-        self._path, self._on_row, self._every_s = path, on_row, every_s
+        super().__init__(self._drain, every_s=every_s, name="progress")
+        self._path, self._on_row = path, on_row
         self._seen = len(_lines(path))
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
-
-    def __enter__(self) -> ProgressWatcher:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _follow(self) -> None:
-        while not self._stop.wait(self._every_s):
-            self._drain()
-        self._drain()
 
     def _drain(self) -> None:
         rows = _lines(self._path)
