@@ -49,16 +49,19 @@ class EvaluationMetrics:
         return [self.coordinates[index] for index in self.groups["moving"]]
 
     def headline(self) -> dict[str, float]:
-        """Masked MAE by method [deg] of moving, main and all angles, and the gain on moving."""
+        """Masked MAE by method [deg] of moving, main and all angles, and the gain on moving.
+
+        Six digits: whoever prints fewer rounds once, to the same figure as the tables.
+        """
         result: dict[str, float] = {}
         for group in _BRIEF_GROUPS:
             for row in self.tables["groups"]:
                 if row["group"] == group and row["masked"] and "mae_deg" in row:
-                    result[f"mae_{group}_{row['method']}_deg"] = round(row["mae_deg"], 3)
+                    result[f"mae_{group}_{row['method']}_deg"] = round(row["mae_deg"], 6)
         baseline = result.get("mae_moving_mean_angle_deg")
         best = result.get("mae_moving_sequence_deg", result.get("mae_moving_per_frame_deg"))
         if baseline and best is not None:
-            result["reduction_moving_percent"] = round(100 * (1 - best / baseline), 1)
+            result["reduction_moving_percent"] = round(100 * (1 - best / baseline), 6)
         return result
 
     def csv(self) -> str:
