@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -77,6 +78,9 @@ def cluster(bare_python: Path) -> Iterator[Cluster]:
         if not name.startswith(("RAY_", "PYTHONPATH", "PYTEST_"))
     }
     environment["PATH"] = f"{bare_python.parent}{os.pathsep}{environment['PATH']}"
+    # Ray 2.60 makes a token at the first local session and then wants it from clients too, who do
+    # not look for it by themselves.
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     ports = ("--port", gcs, "--dashboard-port", dashboard, "--dashboard-agent-listen-port", agent)
     options = ("--num-cpus", "4", "--temp-dir", str(session), "--disable-usage-stats")
     head = subprocess.Popen(
