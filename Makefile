@@ -46,8 +46,8 @@ format: $(VENV)/.installed  ## rewrite to the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: $(VENV)/.installed  ## speed of the parts, side by side
-	$(BIN)/python -m pytest tests/benchmarks --benchmarks -s
+benchmark: $(VENV)/.installed  ## poses per second of the layer, beside OpenSim
+	$(BIN)/python tests/benchmarks/layer_speed.py
 
 clean:  ## remove caches and outputs, keep the environment
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
