@@ -61,7 +61,7 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     python = folder / "bin" / "python"
-    found = subprocess.run([python, "-c", "import d3ke_platform"], cwd="/", check=False)
+    found = subprocess.run([python, "-I", "-c", "import d3ke_platform"], cwd="/", check=False)
     if not found.returncode:
         pytest.skip("the project is installed as copied files, not editable: it cannot be hidden")
     return python
