@@ -7,7 +7,7 @@ that every joint axis is an affine combination of coordinates and nodes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +46,9 @@ class Node:
 class Couplings:
     """Resolves functions of a skeleton's coordinates; `nodes` grows as they need them."""
 
-    def __init__(self, skeleton: Skeleton) -> None:
+    def __init__(self, skeleton: Skeleton, held: Mapping[int, float] | None = None) -> None:
+        """`held`: coordinates that keep a value, unless a coupler determines them."""
+        self.held = {} if held is None else held
         self.count = len(skeleton.coordinates)
         self.names = skeleton.coordinates
         self.couplers = {coupler.dependent: coupler for coupler in skeleton.couplers}
@@ -58,6 +60,8 @@ class Couplings:
     def coordinate(self, index: int) -> Affine:
         """A coordinate in terms of free coordinates and nodes."""
         if index not in self.couplers:
+            if index in self.held:
+                return Affine(terms={}, constant=self.held[index])
             return Affine(terms={index: 1.0})
         if index in self._open:
             raise InvalidInputError(
@@ -119,7 +123,7 @@ def level_order(nodes: Sequence[Node]) -> list[list[int]]:
 
 
 def affine_table(
-    values: Sequence[Affine], position: dict[int, int]
+    values: Sequence[Affine], position: Mapping[int, int]
 ) -> tuple[NDArray[np.int64], Array, Array]:
     """(sources [V, K], coefficients [V, K], constants [V]); K the most terms of any value.
 

@@ -3,22 +3,29 @@
 Bodies joined without a moving axis form a *segment*; only the moving joints, one per segment,
 are left to compute. Every quantity is expressed in segment axes, so that at run time a body, a
 joint centre or a marker costs one rotation of one vector, whatever chain of welds carries it.
+Segments are sorted by depth: ground is segment 0, and a parent comes before its children.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from d3ke.arrays import IntArray
 from d3ke.errors import UnsupportedModelError
 from d3ke.skeleton.functions import CoordinateFunction
 from d3ke.skeleton.skeleton import GROUND, Skeleton
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
+
+
+Terms = dict[int, Array]
+"""A position that is linear in the scales of bodies: the sum of map [3, 3] @ scale of a body [3].
+Body N (the number of bodies) stands for ground, whose scale is always 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,49 +43,91 @@ class Slide:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folding:
-    """Static structure of a skeleton with N bodies, S segments (the last one is ground), J joints
-    and M markers. Body index N stands for ground, whose scale is always 1.
+class Segment:
+    """Bodies that move as one, and the joint that moves them in their parent segment."""
 
-    A *link map* pair gives where a body sits in its segment: the position of its welded parent
-    plus link_parent_maps @ scale[link_parents] + link_own_maps @ scale[own].
-    """
-
-    segment_parents: Indices
-    """[S] ground is its own parent."""
+    parent: int
+    """Index of the inboard segment; ground (0) is its own parent."""
     depth: int
-    """Segments on the longest path from ground."""
-    angle_functions: list[tuple[CoordinateFunction, ...]]
-    """S-1 triples."""
+    """Joints between it and ground."""
+    angles: tuple[CoordinateFunction, ...]
+    """Three: the angle about each rotation axis."""
     rotation_terms: Array
-    """[S, 3, 3, 3, 3] axis, (1, sin, cos), matrix: factors of the segment's rotation in its
-    parent, the fixed rotations before and after folded into the first and last."""
-    slides: list[Slide]
+    """[3, 3, 3, 3] axis, (1, sin, cos), matrix: factors of the segment's rotation in its parent,
+    the fixed rotations before and after folded into the first and last."""
+    axes: Array
+    """[3, 3] the three rotation axes: the first in the axes of the inboard segment, the second in
+    those after the first factor, the third in the segment's own. Negative for a reversed joint."""
+    inboard: Terms
+    """Joint origin in the inboard segment."""
+    outboard: Terms
+    """Joint origin in the segment."""
+    slides: tuple[Slide, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folding:
+    """Static structure of a skeleton with N bodies, S segments, J joints and M markers."""
+
+    segments: list[Segment]
+    """S, ground first."""
     body_segments: Indices
-    """[N+1]"""
+    """[N]"""
     body_rotations: Array
-    """[N+1, 3, 3] in the segment."""
-    link_bodies: Indices
-    """[N+1] the body each one is welded to, itself for the first body of a segment."""
-    weld_depth: int
-    link_parents: Indices
-    """[N+1] body whose scale moves the weld's inboard frame."""
-    link_parent_maps: Array
-    link_own_maps: Array
-    """[N+1, 3, 3] both."""
-    inboard_bodies: Indices
-    """[S]"""
-    inboard_maps: Array
-    """[S, 3, 3] joint origin beyond the inboard body's position, in inboard segment axes."""
-    outboard_bodies: Indices
-    outboard_maps: Array
-    """[S, 3, 3] joint origin in the segment."""
-    point_bodies: Indices
-    """[N+J+M] bodies, joint centres, markers."""
-    point_maps: Array
-    """[N+J+M, 3, 3] beyond the body's position, in segment axes."""
+    """[N, 3, 3] in the segment."""
+    body_points: list[Terms]
+    """N origins of the bodies, in their segments."""
+    joint_segments: Indices
+    """[J] segment of each joint's child frame."""
+    joint_points: list[Terms]
+    marker_segments: Indices
+    """[M]"""
+    marker_points: list[Terms]
     root_segment: int
     """Segment moved by the root joint, or -1."""
+
+    @property
+    def parents(self) -> Indices:
+        """[S] inboard segments."""
+        return np.array([segment.parent for segment in self.segments], dtype=np.int64)
+
+    @property
+    def depths(self) -> Indices:
+        """[S] joints between each segment and ground, ascending."""
+        return np.array([segment.depth for segment in self.segments], dtype=np.int64)
+
+    def selected(self, bodies: IntArray, joints: IntArray, markers: IntArray) -> Folding:
+        """Only these rows, in this order, and the segments between them and ground."""
+        body_segments = self.body_segments[bodies]
+        joint_segments = self.joint_segments[joints]
+        marker_segments = self.marker_segments[markers]
+        needed = {0, *body_segments, *joint_segments, *marker_segments}
+        for index in range(len(self.segments) - 1, 0, -1):
+            if index in needed:
+                needed.add(self.segments[index].parent)
+        kept = sorted(int(index) for index in needed)
+        place = {old: new for new, old in enumerate(kept)}
+        return Folding(
+            segments=[_moved(self.segments[old], place) for old in kept],
+            body_segments=_placed(body_segments, place),
+            body_rotations=self.body_rotations[bodies],
+            body_points=[self.body_points[row] for row in bodies],
+            joint_segments=_placed(joint_segments, place),
+            joint_points=[self.joint_points[row] for row in joints],
+            marker_segments=_placed(marker_segments, place),
+            marker_points=[self.marker_points[row] for row in markers],
+            root_segment=place.get(self.root_segment, -1),
+        )
+
+
+def _moved(segment: Segment, place: dict[int, int]) -> Segment:
+    """A segment after renumbering."""
+    slides = tuple(replace(slide, segment=place[slide.segment]) for slide in segment.slides)
+    return replace(segment, parent=place[segment.parent], slides=slides)
+
+
+def _placed(segments: Indices, place: dict[int, int]) -> Indices:
+    return np.array([place[int(segment)] for segment in segments], dtype=np.int64)
 
 
 def _skew(axis: Array) -> Array:
@@ -131,19 +180,21 @@ class _Folder:
         self.skeleton = skeleton
         count = len(skeleton.bodies)
         self.count = count
-        self.segments: list[dict[str, object]] = []
-        self.body_segments = np.full(count + 1, -1)
+        still = np.stack([_rotation_terms(np.eye(3)[0])] * 3)
+        ground = Segment(
+            parent=0,
+            depth=0,
+            angles=(CoordinateFunction(),) * 3,
+            rotation_terms=still,
+            axes=np.zeros((3, 3)),
+            inboard={},
+            outboard={},
+            slides=(),
+        )
+        self.segments = [ground]
+        self.body_segments = np.zeros(count + 1, dtype=np.int64)
         self.body_rotations = np.tile(np.eye(3), (count + 1, 1, 1))
-        self.link_bodies = np.arange(count + 1)
-        self.link_parents = np.full(count + 1, count)
-        self.link_parent_maps = np.zeros((count + 1, 3, 3))
-        self.link_own_maps = np.zeros((count + 1, 3, 3))
-        self.parents: list[int] = []
-        self.angles: list[tuple[CoordinateFunction, ...]] = []
-        self.terms: list[Array] = []
-        self.slides: list[Slide] = []
-        self.inboard: list[tuple[int, Array]] = []
-        self.outboard: list[tuple[int, Array]] = []
+        self.body_points: list[Terms] = [{} for _ in range(count + 1)]
         self.root_segment = -1
 
     def body(self, index: int) -> int:
@@ -196,10 +247,9 @@ class _Folder:
         rotation = self.body_rotations[near]
         self.body_segments[far] = self.body_segments[near]
         self.body_rotations[far] = rotation @ turn
-        self.link_bodies[far] = near
-        self.link_parents[far] = near
-        self.link_parent_maps[far] = rotation @ near_map
-        self.link_own_maps[far] = -self.body_rotations[far] @ far_map
+        joint_origin = _plus(self.body_points[near], near, rotation @ near_map)
+        own = -self.body_rotations[far] @ far_map
+        self.body_points[far] = _plus(joint_origin, far, own)
 
     def _move(
         self, joint: int, is_reversed: bool, near: int, near_map: Array, far: int, far_map: Array
@@ -210,90 +260,82 @@ class _Folder:
         terms[0] = skeleton.parent_rotations[joint] @ terms[0]
         terms[2] = terms[2] @ skeleton.child_rotations[joint].T
         angles = skeleton.functions[joint][:3]
+        # In the frames between the factors; the last in the segment's own axes.
+        axes = skeleton.axes[joint, :3].copy()
         if is_reversed:
             terms, angles = terms[::-1].swapaxes(-1, -2), angles[::-1]
+            axes = -axes[::-1]
         terms = terms.copy()
         terms[0] = rotation @ terms[0]
-        segment = len(self.parents)
+        frames = (skeleton.parent_rotations[joint], skeleton.child_rotations[joint])
+        before, after = frames[::-1] if is_reversed else frames
+        axes[0], axes[2] = rotation @ before @ axes[0], after @ axes[2]
+        segment = len(self.segments)
+        inboard = int(self.body_segments[near])
         self.body_segments[far] = segment
-        self.parents.append(int(self.body_segments[near]))
-        self.angles.append(angles)
-        self.terms.append(terms)
-        self.inboard.append((near, rotation @ near_map))
-        self.outboard.append((far, far_map))
-        self._add_slides(joint, segment, is_reversed, rotation)
+        self.segments.append(
+            Segment(
+                parent=inboard,
+                depth=self.segments[inboard].depth + 1,
+                angles=angles,
+                rotation_terms=terms,
+                axes=axes,
+                inboard=_plus(self.body_points[near], near, rotation @ near_map),
+                outboard=_plus({}, far, far_map),
+                slides=tuple(self._slides(joint, segment, is_reversed, rotation)),
+            )
+        )
         if joint == skeleton.root_joint:
             self.root_segment = segment
 
-    def _add_slides(self, joint: int, segment: int, is_reversed: bool, rotation: Array) -> None:
+    def _slides(
+        self, joint: int, segment: int, is_reversed: bool, rotation: Array
+    ) -> Iterator[Slide]:
         skeleton = self.skeleton
         for slot in range(3):
             function = skeleton.functions[joint][3 + slot]
             if function.is_constant:
                 continue
             direction = skeleton.parent_rotations[joint] @ skeleton.axes[joint, 3 + slot]
-            self.slides.append(
-                Slide(
-                    segment=segment,
-                    function=function,
-                    direction=direction if is_reversed else rotation @ direction,
-                    outboard=is_reversed,
-                    scale_body=self.body(int(skeleton.joint_parents[joint])),
-                    weights=skeleton.translation_weights[joint, slot],
-                )
+            yield Slide(
+                segment=segment,
+                function=function,
+                direction=direction if is_reversed else rotation @ direction,
+                outboard=is_reversed,
+                scale_body=self.body(int(skeleton.joint_parents[joint])),
+                weights=skeleton.translation_weights[joint, slot],
             )
 
-    def points(self) -> tuple[Indices, Array]:
-        """Base bodies and maps of bodies, joint centres and markers."""
-        skeleton, count = self.skeleton, self.count
-        children = [self.body(int(child)) for child in skeleton.joint_children]
-        markers = [self.body(int(body)) for body in skeleton.marker_bodies]
-        maps = [np.zeros((count, 3, 3))]
-        maps.append(self.body_rotations[children] @ skeleton.child_offset_maps)
-        maps.append(self.body_rotations[markers] @ skeleton.marker_offset_maps)
-        return np.array([*range(count), *children, *markers], dtype=np.int64), np.concatenate(maps)
+    def _points(self, bodies: Indices, maps: Array) -> tuple[Indices, list[Terms]]:
+        """Segments and terms of points given as maps in the axes of their bodies."""
+        rows = [self.body(int(body)) for body in bodies]
+        turned = [self.body_rotations[row] @ maps[i] for i, row in enumerate(rows)]
+        terms = [_plus(self.body_points[r], r, t) for r, t in zip(rows, turned, strict=True)]
+        return self.body_segments[rows], terms
 
     def result(self) -> Folding:
-        """The finished structure."""
-        ground = len(self.parents)
-        segments = np.where(self.body_segments < 0, ground, self.body_segments)
-        parents = [ground if parent < 0 else parent for parent in self.parents]
-        still = np.stack([_rotation_terms(np.array([1.0, 0.0, 0.0]))] * 3)
-        point_bodies, point_maps = self.points()
-        self.inboard.append((self.count, np.zeros((3, 3))))
-        self.outboard.append((self.count, np.zeros((3, 3))))
+        """The finished structure, segments sorted by depth."""
+        skeleton = self.skeleton
+        order = np.argsort([segment.depth for segment in self.segments], kind="stable")
+        place = {int(old): new for new, old in enumerate(order)}
+        joints, joint_points = self._points(skeleton.joint_children, skeleton.child_offset_maps)
+        markers, marker_points = self._points(skeleton.marker_bodies, skeleton.marker_offset_maps)
         return Folding(
-            segment_parents=np.array([*parents, ground], dtype=np.int64),
-            depth=_longest_path([*parents, ground]),
-            angle_functions=self.angles,
-            rotation_terms=np.stack([*self.terms, still]),
-            slides=self.slides,
-            body_segments=segments,
-            body_rotations=self.body_rotations,
-            link_bodies=self.link_bodies,
-            weld_depth=_longest_path(self.link_bodies.tolist()),
-            link_parents=self.link_parents,
-            link_parent_maps=self.link_parent_maps,
-            link_own_maps=self.link_own_maps,
-            inboard_bodies=np.array([body for body, _ in self.inboard], dtype=np.int64),
-            inboard_maps=np.stack([offset for _, offset in self.inboard]),
-            outboard_bodies=np.array([body for body, _ in self.outboard], dtype=np.int64),
-            outboard_maps=np.stack([offset for _, offset in self.outboard]),
-            point_bodies=point_bodies,
-            point_maps=point_maps,
-            root_segment=self.root_segment,
+            segments=[_moved(self.segments[old], place) for old in order],
+            body_segments=_placed(self.body_segments[:-1], place),
+            body_rotations=self.body_rotations[:-1],
+            body_points=self.body_points[:-1],
+            joint_segments=_placed(joints, place),
+            joint_points=joint_points,
+            marker_segments=_placed(markers, place),
+            marker_points=marker_points,
+            root_segment=place.get(self.root_segment, -1),
         )
 
 
-def _longest_path(parents: list[int]) -> int:
-    """Most steps from any node to a node that is its own parent."""
-    longest = 0
-    for node in range(len(parents)):
-        steps = 0
-        while parents[node] != node:
-            node, steps = parents[node], steps + 1
-        longest = max(longest, steps)
-    return longest
+def _plus(terms: Terms, body: int, more: Array) -> Terms:
+    """Terms with a map added to one body's."""
+    return terms | {body: terms.get(body, 0.0) + more}
 
 
 def fold(skeleton: Skeleton) -> Folding:
