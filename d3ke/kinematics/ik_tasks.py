@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from scipy.interpolate import make_interp_spline
 
-from d3ke.arrays import FloatArray
+from d3ke.arrays import BoolArray, FloatArray
 from d3ke.errors import InvalidInputError, UnknownNameError
 from d3ke.kinematics.mot import Motion, read_mot
 
@@ -69,7 +69,7 @@ class IKTasks:
     constraint_weight: float = np.inf
     """Weight of coordinate couplers; inf = they hold exactly."""
     time_range: tuple[float, float] = (-np.inf, np.inf)
-    """First and last time that is solved, s."""
+    """First and last time that is solved, s; see `frames`."""
     marker_file: Path | None = None
     """The measured markers (.trc)."""
     model_file: Path | None = None
@@ -80,6 +80,15 @@ class IKTasks:
         if not self.marker_weights:
             return np.ones(len(marker_names))
         return np.array([self.marker_weights.get(name, 0.0) for name in marker_names])
+
+    def frames(self, times: FloatArray) -> BoolArray:
+        """[T] True for the frames OpenSim's tool solves: from those nearest to `time_range`."""
+        first, last = (
+            int(np.abs(times - end).argmin())
+            for end in np.clip(self.time_range, times[0], times[-1])
+        )
+        index = np.arange(len(times))
+        return np.asarray((index >= first) & (index <= last))
 
     def at(self, times: FloatArray) -> tuple[CoordinateTask, ...]:
         """The coordinate tasks with values from a file interpolated as OpenSim does.

@@ -66,6 +66,15 @@ def test_settings_and_their_defaults(tmp_path):
     assert read(tmp_path, MARKERS).time_range == (-np.inf, np.inf)
 
 
+@pytest.mark.parametrize(
+    ("span", "expected"),
+    [((0.04, 0.14), [0, 1]), ((0.06, 0.16), [1, 2]), ((-1.0, 0.049), [0]), ((0.1, 9.0), [1, 2])],
+)
+def test_frames_are_those_opensims_tool_solves(span, expected):
+    chosen = IKTasks(marker_weights={}, time_range=span).frames(np.array([0.0, 0.1, 0.2]))
+    assert np.flatnonzero(chosen).tolist() == expected
+
+
 def test_a_bare_task_set_and_one_in_a_file_of_its_own(tmp_path):
     bare = read(tmp_path, MARKERS + task(), form=BARE)
     (tmp_path / "setup.xml").rename(tmp_path / "tasks.xml")
