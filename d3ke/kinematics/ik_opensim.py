@@ -20,8 +20,11 @@ test_ik_opensim.py), is per frame
   constraints). InverseKinematicsTool can also take a finite `constraint_weight` c: it then adds
   c (dependent - f(drivers))^2 to J. This module does not.
 
-The accuracy stops it on an absolute tolerance: at 1e-5 coordinates the markers hardly determine
-are degrees from the optimum. Tighter than about 1e-7 it fails where a bound meets a coupler.
+The accuracy is an absolute tolerance, and where it stops depends on the model. At 1e-5 a recorded
+walk with gait2354 ends 0.1 degrees from the optimum; with the Rajagopal model, whose coordinates
+are clamped, the forearms end 27 degrees from it (elbows 5, legs 1) while the weighted RMS is only
+8.87 instead of 8.81 mm. Its 1e-9 is within 0.05 degrees. Where a bound meets a coupler such
+accuracies can fail.
 """
 
 from __future__ import annotations

@@ -7,12 +7,15 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
+from real_trials import TRIALS, is_available, opensim_reference, real_trial
 
 from d3ke.errors import InvalidInputError, KinematicsError, UnknownNameError
 from d3ke.kinematics import read_mot, read_trc
 from d3ke.kinematics.ik_opensim import solve_with_opensim
 from d3ke.kinematics.ik_tasks import CoordinateTask, read_ik_setup
 from d3ke.kinematics.opensim_library import load_opensim
+from d3ke.skeleton import SkeletalModelLayer
 
 SHARED = Path(__file__).parents[4] / "shared" / "opensim-models"
 NAMES = ("A", "B", "C", "D")
@@ -244,3 +247,14 @@ def test_agrees_with_the_tool_run_from_its_setup_file(tmp_path):
     )
     assert frames.sum() == len(theirs.values) >= 4
     np.testing.assert_allclose(ours.coordinates, theirs.values, atol=np.deg2rad(0.1))
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_recorded_walks_fit_their_models(name):
+    if not is_available(name):
+        pytest.skip(f"the recording {name} is not there")
+    trial = real_trial(name, frames=slice(60, 65))
+    found = opensim_reference(trial)
+    assert 0.005 < trial.weighted_rms(found.marker_error) < 0.015
+    pose = SkeletalModelLayer(trial.skeleton)(torch.from_numpy(found.coordinates))
+    np.testing.assert_allclose(pose.markers.numpy(), found.marker_positions, atol=1e-5)
