@@ -21,9 +21,9 @@ test_ik_opensim.py), is per frame
   c (dependent - f(drivers))^2 to J. This module does not.
 
 The accuracy is an absolute tolerance, and where it stops depends on the model. At 1e-5 a recorded
-walk with gait2354 ends 0.1 degrees from the optimum; with the Rajagopal model, whose coordinates
-are clamped, the forearms end 27 degrees from it (elbows 5, legs 1) while the weighted RMS is only
-8.87 instead of 8.81 mm. Its 1e-9 is within 0.05 degrees. Where a bound meets a coupler such
+walk with gait2354 ends within 0.12 degrees of the solution at 1e-9; with the Rajagopal model, whose
+coordinates are clamped, the forearms end up to 28 degrees from it (upper arms 10, elbows 5, legs 1)
+while the weighted RMS is only 8.87 instead of 8.81 mm. Where a bound meets a coupler the tightest
 accuracies can fail.
 """
 
