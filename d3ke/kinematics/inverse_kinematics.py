@@ -10,14 +10,12 @@ import numpy as np
 
 from d3ke.arrays import BoolArray, FloatArray, IntArray
 from d3ke.errors import InvalidInputError, KinematicsError, UnsupportedModelError
+from d3ke.kinematics.ik_opensim import MINIMUM_MARKERS, OpenSimTracker
 from d3ke.kinematics.marker_set import MarkerSet
 from d3ke.kinematics.marker_solver import MarkerSolver
-from d3ke.kinematics.opensim_library import load_model, load_opensim
+from d3ke.kinematics.opensim_library import load_model
 from d3ke.kinematics.root_placement import place_root
 from d3ke.kinematics.trc import MarkerTrajectories
-
-MINIMUM_MARKERS = 3
-"""Fewer measured markers cannot even place the pelvis."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -142,7 +140,7 @@ def _track(
     place_root(model, state, [n for n, s in zip(names, seen, strict=True) if s], points[0][seen])
     refine = _refiner(model, state, names, weights)
     # Alone, looser leaves centimetres and tighter costs several times as long.
-    tracker = _OpenSimTracker(model, state, names, weights, times, points)
+    tracker = OpenSimTracker(model, state, names, weights, times, points)
     tracker.set_accuracy(1e-5 if refine is None else 1e-4)
     coordinates = list(model.getCoordinateSet())
     markers = [model.getMarkerSet().get(name) for name in measured.names]
@@ -165,55 +163,3 @@ def _refiner(model: Any, state: Any, names: list[str], weights: FloatArray) -> M
         return MarkerSolver(model, state, names, weights)
     except UnsupportedModelError:
         return None
-
-
-class _OpenSimTracker:
-    """OpenSim's InverseKinematicsSolver on one state."""
-
-    def __init__(
-        self,
-        model: Any,
-        state: Any,
-        names: list[str],
-        weights: FloatArray,
-        times: FloatArray,
-        points: FloatArray,
-    ) -> None:
-        opensim = load_opensim()
-        # OpenSim keeps bare pointers to these three.
-        self._model = model
-        self._reference = _reference(names, times, points, weights)
-        self._no_coordinates = opensim.SimTKArrayCoordinateReference()
-        self._state, self._times = state, times
-        self._solver = opensim.InverseKinematicsSolver(
-            model, self._reference, self._no_coordinates, np.inf
-        )
-
-    def set_accuracy(self, accuracy: float) -> None:
-        """OpenSim's tolerance, without a unit."""
-        self._solver.setAccuracy(accuracy)
-
-    def solve(self, frame: int) -> None:
-        """Assembles the first frame, tracks from there on."""
-        self._state.setTime(float(self._times[frame]))
-        if frame == 0:
-            self._solver.assemble(self._state)
-        else:
-            self._solver.track(self._state)
-
-
-def _reference(names: list[str], times: FloatArray, points: FloatArray, weights: FloatArray) -> Any:
-    """OpenSim's view of the measured markers; its solver skips NaN positions."""
-    opensim = load_opensim()
-    table = opensim.TimeSeriesTableVec3()
-    table.setColumnLabels(names)
-    row = opensim.RowVectorVec3(len(names))
-    for time, places in zip(times, points, strict=True):
-        for column, place in enumerate(places):
-            row[column] = opensim.Vec3(*map(float, place))
-        table.appendRow(float(time), row)
-    table.addTableMetaDataString("Units", "m")
-    marker_weights = opensim.SetMarkerWeights()
-    for name, weight in zip(names, weights, strict=True):
-        marker_weights.cloneAndAppend(opensim.MarkerWeight(name, float(weight)))
-    return opensim.MarkersReference(table, marker_weights)
