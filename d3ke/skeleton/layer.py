@@ -87,18 +87,18 @@ class SkeletalModelLayer(nn.Module):
             skeleton.index_of("marker", self.markers),
         )
         folding = fold(skeleton).selected(*rows)
-        loaded = fold(_with_unit_weights(skeleton)).selected(*rows)
+        loaded = fold(with_unit_weights(skeleton)).selected(*rows)
         index = skeleton.index_of("coordinate", self.coordinates)
         columns = {int(coordinate): column for column, coordinate in enumerate(index)}
         self._drive = Drive(skeleton, folding, columns, skeleton.coordinate_defaults)
-        self._offsets = ScaledOffsets(_offset_rows(folding), len(skeleton.bodies))
+        self._offsets = ScaledOffsets(offset_rows(folding), len(skeleton.bodies))
         self._tree = SegmentTree(folding)
         rows_of_points = [folding.body_segments, folding.joint_segments, folding.marker_segments]
         self._take_points = RowTake("points", np.concatenate(rows_of_points), self._tree.count)
         self._take_bodies = RowTake("bodies", folding.body_segments, self._tree.count)
         self._has_root = folding.root_segment >= 0
         self.constants = PackedConstants(
-            {"loaded_offsets": loaded_offsets(_offset_rows(loaded))}
+            {"loaded_offsets": loaded_offsets(offset_rows(loaded))}
             | {"body_rotations": folding.body_rotations}
             | self._take_bodies.arrays
             | self._take_points.arrays
@@ -182,7 +182,7 @@ def _chosen(names: Sequence[str] | None, every: tuple[str, ...]) -> tuple[str, .
     return every if names is None else tuple(names)
 
 
-def _offset_rows(folding: Folding) -> list[Terms]:
+def offset_rows(folding: Folding) -> list[Terms]:
     """Joint origins in the inboard segments, in the outboard ones, bodies, joints, markers."""
     return [
         *(segment.inboard for segment in folding.segments),
@@ -193,7 +193,7 @@ def _offset_rows(folding: Folding) -> list[Terms]:
     ]
 
 
-def _with_unit_weights(skeleton: Skeleton) -> Skeleton:
+def with_unit_weights(skeleton: Skeleton) -> Skeleton:
     """The model as loaded: Model::scale multiplies a constant translation along an oblique axis
     by more than one even for unit scales, hence weights that sum to one."""
     sums = skeleton.translation_weights.sum(-1, keepdims=True)

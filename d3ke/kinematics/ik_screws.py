@@ -1,0 +1,179 @@
+"""How coordinates move segments, and what that makes of what the segments carry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from d3ke.arrays import IntArray
+from d3ke.kinematics.ik_coefficients import Coefficients, NodeDerivatives
+from d3ke.skeleton.drive import Drive
+from d3ke.skeleton.folding import Folding
+from d3ke.skeleton.rows import Constant, RowSum, apply_rows, over_batch
+from d3ke.skeleton.tree import LocalFrames
+
+WEIGHT, FIRST, SECOND, FORCE, MOMENT = (
+    slice(0, 1),
+    slice(1, 4),
+    slice(4, 10),
+    slice(10, 13),
+    slice(13, 16),
+)
+"""Where a segment's 16 carried numbers are: sum of weights, first moments, second moments about
+the origin (xx, yy, zz, xy, xz, yz of the inertia), residual force and its moment."""
+
+
+class CoordinateScrews:
+    """Screws (w, v) of pairs of a segment and a coordinate that moves it: a point x of the segment,
+    or of one that it carries, moves by w x x + v.
+
+    The first F pairs belong to the F free coordinates in order; a coordinate that moves several
+    segments (by couplers) has more behind. `arrays` belong in a PackedConstants.
+    """
+
+    def __init__(self, drive: Drive, folding: Folding, nodes: NodeDerivatives) -> None:
+        self._angles = Coefficients("angle", drive, nodes)
+        self._slides = Coefficients("slide", drive, nodes)
+        self._count = len(folding.segments)
+        self._free_count = nodes.free_count
+        slides = [slide for segment in folding.segments for slide in segment.slides]
+        slide_segments = np.array([slide.segment for slide in slides], dtype=np.int64)
+        segments = np.concatenate(
+            [self._angles.values % self._count, slide_segments[self._slides.values]]
+        )
+        coordinates = np.concatenate([self._angles.coordinates, self._slides.coordinates])
+        pairs = _pairs(segments, coordinates, self._free_count)
+        number = {pair: index for index, pair in enumerate(pairs)}
+        owners = [
+            number[pair] for pair in zip(segments.tolist(), coordinates.tolist(), strict=True)
+        ]
+        self._sum_pairs = RowSum("pairs", np.array(owners, dtype=np.int64), len(pairs))
+        pair_segments = np.array([segment for segment, _ in pairs], dtype=np.int64)
+        moved = ancestry(folding)[np.ix_(pair_segments, pair_segments)]
+        apart = pair_segments[:, None] != pair_segments[None]
+        extra = pairs[self._free_count :]
+        self._extra = len(extra)
+        self.arrays: dict[str, Any] = {
+            "parents": folding.parents,
+            "axes": np.array([s.axes for s in folding.segments]).swapaxes(0, 1).copy(),
+            "slide_segments": slide_segments,
+            "slide_signs": np.array([-1.0 if s.outboard else 1.0 for s in slides]),
+            "slide_carriers": np.array(
+                [s.segment if s.outboard else folding.segments[s.segment].parent for s in slides],
+                dtype=np.int64,
+            ),
+            "pair_segments": pair_segments,
+            "moved": moved.astype(float),
+            "moved_apart": (moved & apart).astype(float),
+            "extra_coordinates": np.array(
+                [f for _, f in pairs[self._free_count :]], dtype=np.int64
+            ),
+        }
+        self.arrays |= self._sum_pairs.arrays | self._angles.arrays | self._slides.arrays
+
+    def __call__(
+        self,
+        constant: Constant,
+        local: LocalFrames,
+        rotations: Tensor,
+        positions: Tensor,
+        nodes: Tensor | None,
+        scales: Tensor | None,
+    ) -> Tensor:
+        """[P, 6, B], ground frame, about its origin."""
+        inboard = rotations.index_select(0, constant("parents"))
+        first, second, third = over_batch(constant("axes"), 1).unbind(0)
+        axes = torch.cat(
+            [
+                apply_rows(inboard, first),
+                apply_rows(inboard, apply_rows(local.first_turns, second)),
+                apply_rows(rotations, third),
+            ]
+        )
+        origins = positions.index_select(0, constant("parents"))
+        origins = origins + apply_rows(inboard, local.joint_origins)
+        chosen = constant("angle_entry_values")
+        turning = axes.index_select(0, chosen)
+        centers = origins.index_select(0, chosen % self._count)
+        screws = torch.cat([turning, torch.linalg.cross(centers, turning, dim=1)], 1)
+        screws = screws * self._angles(constant, nodes, scales).unsqueeze(1)
+        if len(self._slides.values):
+            screws = torch.cat([screws, self._sliding(constant, rotations, nodes, scales)])
+        return self._sum_pairs(constant, screws)
+
+    def _sliding(
+        self, constant: Constant, rotations: Tensor, nodes: Tensor | None, scales: Tensor | None
+    ) -> Tensor:
+        carriers = rotations.index_select(0, constant("slide_carriers"))
+        signed = constant("slide_directions") * constant("slide_signs").unsqueeze(-1)
+        along = apply_rows(carriers, over_batch(signed, 1))
+        along = along.index_select(0, constant("slide_entry_values"))
+        along = along * self._slides(constant, nodes, scales).unsqueeze(1)
+        return torch.cat([torch.zeros_like(along), along], 1)
+
+    def reduce(self, constant: Constant, screws: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
+        """J'Wr [B, F] and J'WJ [B, F, F] from screws [P, 6, B] and what each segment and all it
+        carries hold [S, 16, B]."""
+        held = carried.index_select(0, constant("pair_segments"))
+        wrench = torch.cat([held[:, MOMENT], held[:, FORCE]], 1)
+        gradient = (screws * wrench).sum(1).T
+        pushed = _momentum(held, screws).permute(2, 0, 1).contiguous()
+        moving = screws.permute(2, 1, 0).contiguous()
+        products = torch.bmm(pushed, moving)
+        # Row p, column q counts where q moves what p moves; where neither does, nothing.
+        hessian = products * constant("moved")
+        hessian += (products * constant("moved_apart")).mT
+        return self._merge(constant, gradient, hessian)
+
+    def _merge(
+        self, constant: Constant, gradient: Tensor, hessian: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Add the extra pairs of coordinates to their first ones."""
+        if not self._extra:
+            return gradient.contiguous(), hessian
+        count, index = self._free_count, constant("extra_coordinates")
+        merged = gradient[:, :count].contiguous().index_add(1, index, gradient[:, count:])
+        rows = hessian[:, :count].contiguous().index_add(1, index, hessian[:, count:])
+        both = rows[..., :count].contiguous().index_add(2, index, rows[..., count:])
+        return merged, both
+
+
+def ancestry(folding: Folding) -> np.ndarray:
+    """[S, S] True where the column's segment is the row's or carries it; ground carries nothing."""
+    count = len(folding.segments)
+    result = np.eye(count, dtype=bool)
+    for segment in range(1, count):
+        result[segment] |= result[folding.segments[segment].parent]
+    result[:, 0] = False
+    return result
+
+
+def _pairs(segments: IntArray, coordinates: IntArray, free_count: int) -> list[tuple[int, int]]:
+    """(segment, coordinate): the first of each coordinate in order, then the others.
+
+    A coordinate that moves nothing is paired with ground.
+    """
+    of_coordinate: list[list[int]] = [[] for _ in range(free_count)]
+    for segment, coordinate in zip(segments.tolist(), coordinates.tolist(), strict=True):
+        if segment not in of_coordinate[coordinate]:
+            of_coordinate[coordinate].append(segment)
+    first = [(min(found, default=0), f) for f, found in enumerate(of_coordinate)]
+    more = [(s, f) for f, found in enumerate(of_coordinate) for s in sorted(found)[1:]]
+    return first + more
+
+
+def _momentum(held: Tensor, screws: Tensor) -> Tensor:
+    """Spatial inertias [P, 16, B] times screws [P, 6, B]: moment, then force."""
+    turning, moving = screws[:, :3], screws[:, 3:]
+    weight, first = held[:, WEIGHT], held[:, FIRST]
+    xx, yy, zz, xy, xz, yz = held[:, SECOND].unbind(1)
+    x, y, z = turning.unbind(1)
+    spun = torch.stack(
+        [xx * x + xy * y + xz * z, xy * x + yy * y + yz * z, xz * x + yz * y + zz * z], 1
+    )
+    moment = spun + torch.linalg.cross(first, moving, dim=1)
+    force = weight * moving - torch.linalg.cross(first, turning, dim=1)
+    return torch.cat([moment, force], 1)

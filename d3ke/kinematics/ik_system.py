@@ -1,0 +1,219 @@
+"""The least-squares problem of inverse kinematics and its normal equations, for a batch of frames.
+
+The Jacobian of marker m by a coordinate is that of a screw: w x p_m + v for the segments the
+coordinate moves. Instead of forming it, everything a segment carries is summed up the tree once:
+the markers' weights as a spatial inertia (10 numbers) and their residuals as a wrench (6), as in
+the composite-rigid-body algorithm (Featherstone, Rigid Body Dynamics Algorithms, 6.2). Entries of
+J'WJ and J'Wr are then products of six numbers, whatever the number of markers.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from d3ke.arrays import FloatArray, IntArray
+from d3ke.kinematics.ik_coefficients import Coefficients, NodeDerivatives
+from d3ke.kinematics.ik_screws import CoordinateScrews, ancestry
+from d3ke.skeleton import Skeleton
+from d3ke.skeleton.constants import PackedConstants
+from d3ke.skeleton.drive import Drive
+from d3ke.skeleton.folding import fold
+from d3ke.skeleton.layer import offset_rows, with_unit_weights
+from d3ke.skeleton.offsets import ScaledOffsets, loaded_offsets
+from d3ke.skeleton.rows import Constant, RowSum, RowTake, apply_rows, over_batch
+from d3ke.skeleton.tree import SegmentTree
+
+
+class Targets(NamedTuple):
+    """What the frames shall follow."""
+
+    markers: Tensor
+    """[M, 3, B] m, ground frame; anything finite where not measured."""
+    marker_weights: Tensor
+    """[M, B] 0 where not measured; each frame's sum is 1."""
+    task_values: Tensor
+    """[Q, B] rad or m, what coordinate tasks aim at."""
+    scales: Tensor | None
+    """[N, 3, B] or [N, 3, 1] factors on the model as loaded."""
+
+    def frames(self, index: Tensor) -> Targets:
+        """Those of some frames."""
+        scales = self.scales
+        if scales is not None and scales.shape[-1] > 1:
+            scales = scales[..., index]
+        return Targets(
+            self.markers[..., index],
+            self.marker_weights[:, index],
+            self.task_values[:, index],
+            scales,
+        )
+
+
+class NormalEquations(NamedTuple):
+    """At coordinates of B frames, by the F free coordinates."""
+
+    cost: Tensor
+    """[B] m^2: weighted mean of squared marker distances + coordinate tasks."""
+    gradient: Tensor
+    """[B, F] half the cost's."""
+    hessian: Tensor
+    """[B, F, F] half the cost's, Gauss-Newton."""
+
+
+class MarkerSystem(nn.Module):
+    """Cost, gradient and Gauss-Newton Hessian of marker distances and coordinate tasks.
+
+    The cost is OpenSim's: sum w |p - o|^2 / sum w + sum c (q - v)^2 (see `ik_opensim`).
+    """
+
+    def __init__(self, skeleton: Skeleton, free: IntArray, task_weights: FloatArray) -> None:
+        """Args:
+        skeleton: with exactly the markers to follow, M.
+        free: [F] coordinates to solve for; none of them coupled.
+        task_weights: [Q] of coordinate tasks, m^2/rad^2 or m^2/m^2; 0 = no task.
+        """
+        super().__init__()
+        selection: tuple[IntArray, ...] = (
+            np.zeros(0, dtype=np.int64),
+            np.zeros(0, dtype=np.int64),
+            np.arange(len(skeleton.markers)),
+        )
+        folding = fold(skeleton).selected(*selection)
+        loaded = fold(with_unit_weights(skeleton)).selected(*selection)
+        count = len(skeleton.coordinates)
+        self.free = torch.from_numpy(np.asarray(free, dtype=np.int64))
+        self.coupled = [coupler.dependent for coupler in skeleton.couplers]
+        columns = {q: q for q in range(count)}
+        self._drive = Drive(skeleton, folding, columns, skeleton.coordinate_defaults, self.coupled)
+        self._tree = SegmentTree(folding)
+        self._offsets = ScaledOffsets(offset_rows(folding), len(skeleton.bodies))
+        self._nodes = NodeDerivatives(self._drive, free, count)
+        self._screws = CoordinateScrews(self._drive, folding, self._nodes)
+        self._coupled_slopes = Coefficients("coupled", self._drive, self._nodes)
+        self._take_markers = RowTake("markers", folding.marker_segments, self._tree.count)
+        self._sum_markers = RowSum("markers_of", folding.marker_segments, self._tree.count)
+        self.has_tasks = bool(task_weights[free].any())
+        self.has_coupled_tasks = bool(task_weights[self.coupled].any())
+        parts = (self._tree, self._drive, self._offsets, self._nodes, self._screws)
+        more = (self._coupled_slopes, self._take_markers, self._sum_markers)
+        arrays = {
+            "loaded_offsets": loaded_offsets(offset_rows(loaded)),
+            "free": np.asarray(free, dtype=np.int64),
+            "coupled_index": np.array(self.coupled, dtype=np.int64),
+            "carried": ancestry(folding).T.astype(float),
+            "task_weights": task_weights,
+            "coupled_entry_place": self._coupled_slopes.values * len(free)
+            + self._coupled_slopes.coordinates,
+        }
+        for part in (*parts, *more):
+            arrays |= part.arrays
+        self.constants = PackedConstants(arrays)
+
+    def markers(self, coordinates: Tensor, scales: Tensor | None = None) -> Tensor:
+        """[M, 3, B] m, ground frame, at coordinates [Q, B] (coupled ones are ignored)."""
+        constant = self.constants(coordinates.dtype)
+        padded, offsets = self._scaled(constant, scales)
+        sources = self._drive.sources(constant, coordinates, padded)
+        angles = self._drive.angles(constant, sources)
+        slides = self._drive.slides(constant, sources, padded)
+        local = self._tree.local_frames(constant, angles, slides, offsets)
+        rotations, positions = self._tree.walk(constant, local.rotations, local.positions)
+        return self._marker_positions(constant, rotations, positions, offsets)
+
+    def complete(self, coordinates: Tensor, scales: Tensor | None = None) -> Tensor:
+        """Coordinates [Q, B] with the coupled ones as their drivers determine them."""
+        if not self.coupled:
+            return coordinates
+        constant = self.constants(coordinates.dtype)
+        padded, _ = self._scaled(constant, scales)
+        sources = self._drive.sources(constant, coordinates, padded)
+        complete = coordinates.clone()
+        values = self._drive.coupled_values(constant, sources)
+        complete[self.coupled] = values.expand(-1, coordinates.shape[1])
+        return complete
+
+    def forward(self, coordinates: Tensor, targets: Targets) -> NormalEquations:
+        """The normal equations at coordinates [Q, B] rad or m."""
+        constant = self.constants(coordinates.dtype)
+        scales, offsets = self._scaled(constant, targets.scales)
+        sources = self._drive.sources(constant, coordinates, scales)
+        angles = self._drive.angles(constant, sources)
+        slides = self._drive.slides(constant, sources, scales)
+        local = self._tree.local_frames(constant, angles, slides, offsets)
+        rotations, positions = self._tree.walk(constant, local.rotations, local.positions)
+        nodes = self._nodes(constant, sources, scales)
+        screws = self._screws(constant, local, rotations, positions, nodes, scales)
+        points = self._marker_positions(constant, rotations, positions, offsets)
+        residuals = points - targets.markers
+        pulls = targets.marker_weights.unsqueeze(1) * residuals
+        cost = (pulls * residuals).sum((0, 1))
+        segments = self._sum_markers(constant, _carried(points, targets.marker_weights, pulls))
+        # Each segment with all that it carries.
+        carried = (constant("carried") @ segments.flatten(1)).view_as(segments)
+        gradient, hessian = self._screws.reduce(constant, screws, carried)
+        system = NormalEquations(cost, gradient, hessian)
+        if self.has_tasks:
+            system = self._add_tasks(constant, system, coordinates, targets)
+        if self.has_coupled_tasks:
+            slopes = self._coupled_slopes(constant, nodes, scales)
+            system = self._add_coupled_tasks(constant, system, sources, slopes, targets)
+        return system
+
+    def _add_tasks(
+        self, constant: Constant, system: NormalEquations, coordinates: Tensor, targets: Targets
+    ) -> NormalEquations:
+        free = constant("free")
+        weights = constant("task_weights").index_select(0, free)
+        away = (coordinates - targets.task_values).index_select(0, free).T
+        cost = system.cost + (weights * away.square()).sum(1)
+        hessian = system.hessian + torch.diag(weights)
+        return NormalEquations(cost, system.gradient + weights * away, hessian)
+
+    def _add_coupled_tasks(
+        self,
+        constant: Constant,
+        system: NormalEquations,
+        sources: Tensor,
+        slopes: Tensor,
+        targets: Targets,
+    ) -> NormalEquations:
+        index, batch = constant("coupled_index"), sources.shape[1]
+        weights = constant("task_weights").index_select(0, index)
+        values = self._drive.coupled_values(constant, sources)
+        away = (values - targets.task_values.index_select(0, index)).expand(-1, batch)
+        jacobian = slopes.new_zeros(len(index) * len(self.free), batch)
+        jacobian.index_add_(
+            0, constant("coupled_entry_place"), slopes.expand(-1, batch).contiguous()
+        )
+        jacobian = jacobian.unflatten(0, (len(index), len(self.free))).permute(2, 0, 1)
+        weighted = weights.unsqueeze(-1) * jacobian
+        cost = system.cost + (weights.unsqueeze(-1) * away.square()).sum(0)
+        gradient = system.gradient + torch.einsum("bcf,cb->bf", weighted, away)
+        return NormalEquations(cost, gradient, system.hessian + weighted.mT @ jacobian)
+
+    def _scaled(self, constant: Constant, scales: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        if scales is None:
+            return None, over_batch(constant("loaded_offsets"), 1)
+        return torch.cat([scales, torch.ones_like(scales[:1])]), self._offsets(constant, scales)
+
+    def _marker_positions(
+        self, constant: Constant, rotations: Tensor, positions: Tensor, offsets: Tensor
+    ) -> Tensor:
+        turned = apply_rows(
+            self._take_markers(constant, rotations), offsets[2 * self._tree.count :]
+        )
+        return turned + self._take_markers(constant, positions)
+
+
+def _carried(points: Tensor, weights: Tensor, pulls: Tensor) -> Tensor:
+    """[M, 16, B] what each marker adds to its segment, about the origin of ground."""
+    x, y, z = points.unbind(1)
+    weighted = weights.unsqueeze(1) * points
+    wx, wy, wz = weighted.unbind(1)
+    second = [wy * y + wz * z, wx * x + wz * z, wx * x + wy * y, -wx * y, -wx * z, -wy * z]
+    moments = torch.linalg.cross(points, pulls, dim=1)
+    return torch.cat([weights.unsqueeze(1), weighted, torch.stack(second, 1), pulls, moments], 1)
