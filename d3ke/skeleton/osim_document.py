@@ -14,12 +14,17 @@ from xml.etree import ElementTree
 from d3ke.errors import InvalidInputError
 
 _ROOT = re.compile(rb"<OpenSimDocument\b[^>]*>\s*(?:<!--.*?-->\s*)*<(\w+)", re.DOTALL)
+_TERSE = ("Off", "Critical", "Error")
 _EXCEPTION = re.compile(r"^std::exception in '.*?': |SimTK Exception thrown at \S+:\d+:?")
 
 
 @contextmanager
 def quiet_opensim(level: str = "Error") -> Iterator[Any]:
-    """The opensim module, logging no less than `level` inside the block ("Off" = nothing)."""
+    """The opensim module, logging no less than `level` inside the block ("Off" = nothing).
+
+    Afterwards it logs errors only, or less if it did before: going back to a chattier level makes
+    OpenSim announce it on stdout and in a file opensim.log in the working directory.
+    """
     import opensim
 
     before = opensim.Logger.getLevelString()
@@ -27,7 +32,7 @@ def quiet_opensim(level: str = "Error") -> Iterator[Any]:
     try:
         yield opensim
     finally:
-        opensim.Logger.setLevelString(before)
+        opensim.Logger.setLevelString(before if before in _TERSE else "Error")
 
 
 def open_model(opensim: Any, path: Path) -> Any:

@@ -43,6 +43,22 @@ class Oracle:
         if scales is not None:
             self.model.scale(self.state, self._scale_set(), False, -1.0)
             self.state = self.model.initSystem()
+        self.coordinates = self._parts("Coordinate", skeleton.coordinates)
+        self.bodies = self._parts("Body", skeleton.bodies)
+        self.joints = self._parts("Joint", skeleton.joints)
+        self.markers = self._parts("Station", skeleton.markers)  # markers are stations
+
+    def _parts(self, kind: str, names: Sequence[str]) -> list[Any]:
+        """The parts of that type, found by the end of their paths."""
+        cast = getattr(opensim, kind).safeDownCast
+        found = [part for part in map(cast, self.model.getComponentsList()) if part is not None]
+        paths = {part.getAbsolutePathString(): part for part in found}
+        parts = []
+        for name in names:
+            ends = [path for path in paths if path.endswith(f"/{name}")]
+            (path,) = [path for path in ends if "/forceset/" not in path]  # a muscle's points
+            parts.append(paths[path])
+        return parts
 
     def _scale_set(self) -> Any:
         result = opensim.ScaleSet()
@@ -55,49 +71,51 @@ class Oracle:
         return result
 
     def random_coordinates(self, count: int, seed: int) -> np.ndarray:
-        """[count, Q] uniform over the full ranges, couplers satisfied."""
-        low, high = np.clip(self.skeleton.coordinate_ranges, -10, 10).T
+        """[count, Q] uniform over the full ranges, couplers satisfied; no range is cut short
+        unless it reaches beyond 1e5 rad or m."""
+        low, high = np.clip(self.skeleton.coordinate_ranges, -1e5, 1e5).T
         generator = np.random.default_rng(seed)
         values = generator.uniform(low, high, size=(count, len(low)))
-        for _ in range(3):  # chains of couplers
-            self._satisfy_couplers(values)
+        couplers = self._couplers()
+        for _ in couplers:  # once for each link of the longest chain, whatever their order
+            before = values.copy()
+            for drivers, dependent, function, factor in couplers:
+                for row in values:
+                    arguments = opensim.Vector(row[drivers] if drivers else np.zeros(1))
+                    row[dependent] = factor * function.calcValue(arguments)
+            if np.array_equal(values, before):
+                break
         return values
 
-    def _satisfy_couplers(self, values: np.ndarray) -> None:
-        coordinates = self.model.getCoordinateSet()
-        constraints = self.model.getConstraintSet()
-        position = {name: i for i, name in enumerate(self.skeleton.coordinates)}
-        for index in range(constraints.getSize()):
-            coupler = opensim.CoordinateCouplerConstraint.safeDownCast(constraints.get(index))
+    def _couplers(self) -> list[tuple[list[int], int, Any, float]]:
+        position = {part.getName(): i for i, part in enumerate(self.coordinates)}
+        found = []
+        for part in self.model.getComponentsList():
+            coupler = opensim.CoordinateCouplerConstraint.safeDownCast(part)
             if coupler is None or not coupler.get_isEnforced():
                 continue
             names = coupler.getIndependentCoordinateNames()
             drivers = [position[names.get(i)] for i in range(names.getSize())]
-            dependent = coupler.getDependentCoordinateName()
-            assert coordinates.contains(dependent)
-            factor = opensim.PropertyHelper.getValueDouble(
-                coupler.getPropertyByName("scale_factor")
-            )
-            for row in values:
-                arguments = opensim.Vector(row[drivers].astype(float))
-                value = factor * coupler.getFunction().calcValue(arguments)
-                row[position[dependent]] = value
+            dependent = position[coupler.getDependentCoordinateName()]
+            factor = coupler.getPropertyByName("scale_factor")
+            factor = opensim.PropertyHelper.getValueDouble(factor)
+            found.append((drivers, dependent, coupler.getFunction(), factor))
+        return found
 
     def pose(self, values: np.ndarray) -> dict[str, np.ndarray]:
         """What Pose holds, in ground."""
-        for name, value in zip(self.skeleton.coordinates, values, strict=True):
-            coordinate = self.model.getCoordinateSet().get(name)
-            coordinate.setLocked(self.state, False)
-            coordinate.setValue(self.state, float(value), False)
-        self.model.realizePosition(self.state)
-        model, state, skeleton = self.model, self.state, self.skeleton
-        bodies = [model.getBodySet().get(b).getTransformInGround(state) for b in skeleton.bodies]
-        joints = [model.getJointSet().get(name).getChildFrame() for name in skeleton.joints]
-        markers = [model.getMarkerSet().get(name) for name in skeleton.markers]
+        state = self.state
+        for coordinate, value in zip(self.coordinates, values, strict=True):
+            coordinate.setLocked(state, False)
+            coordinate.setIsPrescribed(state, False)
+            coordinate.setValue(state, float(value), False)
+        self.model.realizePosition(state)
+        bodies = [body.getTransformInGround(state) for body in self.bodies]
+        joints = [joint.getChildFrame().getPositionInGround(state) for joint in self.joints]
         return {
-            "joint_centers": _rows([f.getPositionInGround(state) for f in joints]),
-            "markers": _rows([m.getLocationInGround(state) for m in markers]),
-            "body_rotations": np.array([_matrix(b.R()) for b in bodies]),
+            "joint_centers": _rows(joints),
+            "markers": _rows([marker.getLocationInGround(state) for marker in self.markers]),
+            "body_rotations": np.array([_matrix(b.R()) for b in bodies]).reshape(-1, 3, 3),
             "body_positions": _rows([b.p() for b in bodies]),
         }
 
@@ -106,7 +124,13 @@ def _rows(vectors: list[Any]) -> np.ndarray:
     return np.array([v.to_numpy() for v in vectors]).reshape(len(vectors), 3)
 
 
-def largest_error(
+def angle_between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Angle [rad] between rotations [..., 3, 3]; precise near 0, where the trace is not."""
+    difference = np.linalg.norm(first - second, axis=(-2, -1))
+    return 2 * np.arcsin(np.clip(difference / np.sqrt(8), 0, 1))
+
+
+def largest_errors(
     path: Path,
     *,
     poses: int,
@@ -114,8 +138,12 @@ def largest_error(
     uniform: bool = False,
     seed: int = 0,
     skeleton: Skeleton | None = None,
-) -> float:
-    """Largest difference (m, or matrix entry) between the layer and OpenSim, float64."""
+) -> tuple[float, float]:
+    """Largest distance [m] and angle [rad] between the layer and OpenSim, in float64.
+
+    `scaled` also scales every body by a random factor per axis, or by one for all three
+    (`uniform`), in the layer and by Model::scale.
+    """
     skeleton = Skeleton.from_osim(path) if skeleton is None else skeleton
     layer = SkeletalModelLayer(skeleton)
     scales = None
@@ -126,12 +154,21 @@ def largest_error(
     oracle = Oracle(path, skeleton, scales)
     values = oracle.random_coordinates(poses, seed)
     found = layer(torch.from_numpy(values), None if scales is None else torch.from_numpy(scales))
-    worst = 0.0
+    distance = angle = 0.0
     for row in range(poses):
         for name, expected in oracle.pose(values[row]).items():
-            difference = np.abs(getattr(found, name)[row].numpy() - expected)
-            worst = max(worst, float(difference.max(initial=0.0)))
-    return worst
+            got = getattr(found, name)[row].numpy()
+            if name == "body_rotations":
+                angle = max(angle, float(angle_between(got, expected).max(initial=0.0)))
+            else:
+                away = np.linalg.norm(got - expected, axis=-1)
+                distance = max(distance, float(away.max(initial=0.0)))
+    return distance, angle
+
+
+def largest_error(path: Path, **settings: Any) -> float:
+    """The larger of `largest_errors`: m or rad."""
+    return max(largest_errors(path, **settings))
 
 
 class SmallModel:
