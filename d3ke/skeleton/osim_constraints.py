@@ -82,7 +82,14 @@ class ConstraintReader:
         part = f"constraint {coupler.getName()!r}"
         names = coupler.getIndependentCoordinateNames()
         inputs = tuple(self._index(names.get(i), part) for i in range(names.getSize()))
-        function = read_function(self.opensim, coupler.getFunction(), inputs, part, of_axis=False)
+        function = read_function(
+            self.opensim,
+            coupler.getFunction(),
+            inputs,
+            part,
+            of_axis=False,
+            remedy=_way_out(coupler.getName()),
+        )
         dependent = self._index(coupler.getDependentCoordinateName(), part)
         body, weights = GROUND, (0.0, 0.0, 0.0)
         if self.coordinates[dependent].getMotionType() == _TRANSLATION:

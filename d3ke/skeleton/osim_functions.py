@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from d3ke.errors import D3KEError, UnsupportedModelError
+from d3ke.errors import InvalidInputError, UnsupportedModelError
 from d3ke.skeleton.functions import CoordinateFunction, fit_pieces, from_pieces, polynomial
 from d3ke.skeleton.osim_document import one_line
 
@@ -22,38 +23,51 @@ SUPPORTED_FUNCTIONS = (
 
 
 def read_function(
-    opensim: Any, function: Any, inputs: tuple[int, ...], part: str, *, of_axis: bool
+    opensim: Any,
+    function: Any,
+    inputs: tuple[int, ...],
+    part: str,
+    *,
+    of_axis: bool,
+    remedy: str = "",
 ) -> CoordinateFunction:
     """The exact form of a function of the coordinates `inputs`.
 
     An axis (`of_axis`) hands all its coordinates to its function, which uses as many as it
     takes; OpenSim tells a coupler's independent coordinates from the dependent one by the number
     the function takes, so there the two numbers must agree. `part` says where the function is
-    used, for the UnsupportedModelError of what cannot be represented.
+    used and `remedy` how to do without, for the UnsupportedModelError of what cannot be
+    represented.
     """
     kind = function.getConcreteClassName()
     if kind == "MultiplierFunction":
         multiplier = opensim.MultiplierFunction.safeDownCast(function)
-        inner = read_function(opensim, multiplier.getFunction(), inputs, part, of_axis=of_axis)
-        return inner.scaled(multiplier.getScale())
+        inner = multiplier.getFunction()
+        return read_function(opensim, inner, inputs, part, of_axis=of_axis, remedy=remedy).scaled(
+            multiplier.getScale()
+        )
     try:
-        return _Function(opensim, function, inputs, part, of_axis).read()
-    except (D3KEError, RuntimeError) as error:
-        if isinstance(error, UnsupportedModelError):
-            raise
+        return _Function(opensim, function, inputs, part, of_axis, remedy).read()
+    except (InvalidInputError, RuntimeError) as error:
         text = one_line(error) if isinstance(error, RuntimeError) else str(error)
-        remedy = f"The compiler could not recover its pieces: {text}"
-        raise UnsupportedModelError(part, kind, SUPPORTED_FUNCTIONS, remedy) from error
+        text = f"The compiler could not recover its pieces: {text} {remedy}".rstrip()
+        raise UnsupportedModelError(part, kind, SUPPORTED_FUNCTIONS, text) from error
 
 
 class _Function:
     """Reads one function that wraps no other."""
 
     def __init__(
-        self, opensim: Any, function: Any, inputs: tuple[int, ...], part: str, of_axis: bool
+        self,
+        opensim: Any,
+        function: Any,
+        inputs: tuple[int, ...],
+        part: str,
+        of_axis: bool,
+        remedy: str,
     ) -> None:
-        self.opensim, self.part, self.of_axis = opensim, part, of_axis
-        self.inputs = inputs
+        self.opensim, self.inputs, self.of_axis = opensim, inputs, of_axis
+        self.part, self.remedy = part, remedy
         self.kind = function.getConcreteClassName()
         concrete = getattr(opensim, self.kind, None)
         self.function = function if concrete is None else concrete.safeDownCast(function)
@@ -72,7 +86,12 @@ class _Function:
             return from_pieces(polynomial(coefficients), self._take(1))
         if self.kind in _SPLINES:
             return self._spline()
-        raise UnsupportedModelError(self.part, self.kind, SUPPORTED_FUNCTIONS)
+        raise self._unsupported(self.kind)
+
+    def _unsupported(
+        self, kind: str, supported: Sequence[str] = SUPPORTED_FUNCTIONS
+    ) -> UnsupportedModelError:
+        return UnsupportedModelError(self.part, kind, supported, self.remedy)
 
     def value(self, *arguments: float) -> float:
         values = np.array(arguments or (0.0,), dtype=float)
@@ -82,12 +101,9 @@ class _Function:
         """The coordinates that a function of `count` arguments uses."""
         given = len(self.inputs)
         if given < count or (given > count and not self.of_axis):
-            raise UnsupportedModelError(
-                self.part,
-                f"{self.kind} of {count} coordinates that is given {given}",
-                [f"one that is given {count}"],
-                "OpenSim would take the wrong coordinates: correct the list in the model.",
-            )
+            # OpenSim would couple other coordinates than the coupler names, or crash.
+            kind = f"{self.kind} of {given} coordinates"
+            raise self._unsupported(kind, [f"a {self.kind} of {count} with these coefficients"])
         return self.inputs[:count]
 
     def _linear(self) -> CoordinateFunction:
@@ -95,11 +111,8 @@ class _Function:
         # On an axis the coefficient after the last coordinate's is the constant, whatever follows.
         count = len(self.inputs) if self.of_axis else len(coefficients) - 1
         if len(coefficients) <= count:
-            raise UnsupportedModelError(
-                self.part,
-                f"LinearFunction of {count} coordinates with {len(coefficients)} coefficients",
-                [f"{count + 1} coefficients"],
-            )
+            kind = f"LinearFunction of {count} coordinates with {len(coefficients)} coefficients"
+            raise self._unsupported(kind, [f"{count + 1} coefficients"])
         return CoordinateFunction(
             inputs=self._take(count),
             slopes=tuple(coefficients[:count]),
@@ -113,7 +126,7 @@ class _Function:
             return from_pieces(polynomial(ascending[::-1]), inputs)
         if self.function.getOrder() > 1:
             kind = f"{self.kind} of {len(inputs)} coordinates and order {self.function.getOrder()}"
-            raise UnsupportedModelError(self.part, kind, SUPPORTED_FUNCTIONS)
+            raise self._unsupported(kind)
         constant = self.value(*np.zeros(len(inputs)))
         slopes = tuple(self.value(*unit) - constant for unit in np.eye(len(inputs)))
         return CoordinateFunction(inputs=inputs, slopes=slopes, constant=constant)

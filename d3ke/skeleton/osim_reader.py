@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d3ke.errors import UnsupportedModelError
-from d3ke.skeleton.folding import fold
 from d3ke.skeleton.functions import CoordinateFunction
 from d3ke.skeleton.osim_constraints import ConstraintReader
 from d3ke.skeleton.osim_document import (
@@ -65,6 +64,7 @@ class _Reader:
     def skeleton(self) -> Skeleton:
         """All parts together."""
         joints = [self._joint(joint) for joint in self.joints]
+        self._check_tree(joints)
         parents = np.array([joint["parent"] for joint in joints], dtype=np.int64)
         functions = tuple(joint["functions"] for joint in joints)
         couplers, released = ConstraintReader(
@@ -72,7 +72,7 @@ class _Reader:
         ).read(self.found.constraints, self.allow_ignored)
         self.ignored += released
         names, marker_bodies, marker_maps = self._markers()
-        skeleton = Skeleton(
+        return Skeleton(
             name=self.model.getName(),
             bodies=tuple(unique_names(self.found.bodies)),
             joints=tuple(unique_names(self.joints)),
@@ -94,8 +94,21 @@ class _Reader:
             root_joint=_root_joint(parents, functions, {c.dependent for c in couplers}),
             ignored=tuple(self.ignored),
         )
-        fold(skeleton)  # refuses closed loops, by the name of the joint that closes one
-        return skeleton
+
+    def _check_tree(self, joints: list[dict[str, Any]]) -> None:
+        """Refuse the joint that closes a loop, before the body and the weld constraint come up
+        by which OpenSim opens it again."""
+        trees = {body: body for body in (GROUND, *self.bodies.values())}
+        for joint, ends in zip(self.joints, joints, strict=True):
+            old, new = trees[ends["child"]], trees[ends["parent"]]
+            if old == new:
+                raise UnsupportedModelError(
+                    f"joint {joint.getName()!r}",
+                    f"{joint.getConcreteClassName()} that closes a loop of bodies",
+                    ["one path of joints from ground to each body"],
+                    "Take it out of the model.",
+                )
+            trees = {body: new if tree == old else tree for body, tree in trees.items()}
 
     def _coordinate_arrays(self) -> dict[str, NDArray[Any]]:
         found = self.coordinates
