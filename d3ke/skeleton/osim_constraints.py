@@ -104,8 +104,7 @@ class ConstraintReader:
         )
 
     def _index(self, name: str, part: str) -> int:
-        if name not in self.names:
-            raise UnknownNameError(f"coordinate of {part}:", name, self.names)
+        """The coordinate of that name, which OpenSim has made sure exists."""
         if self.names.count(name) > 1:
             kind = f"coupler of a coordinate {name!r} that several joints have"
             remedy = "Rename the coordinates in the model."

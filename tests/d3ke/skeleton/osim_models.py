@@ -72,8 +72,8 @@ class Oracle:
 
     def random_coordinates(self, count: int, seed: int) -> np.ndarray:
         """[count, Q] uniform over the full ranges, couplers satisfied; no range is cut short
-        unless it reaches beyond 1e5 rad or m."""
-        low, high = np.clip(self.skeleton.coordinate_ranges, -1e5, 1e5).T
+        unless it reaches beyond 1e6 rad or m."""
+        low, high = np.clip(self.skeleton.coordinate_ranges, -1e6, 1e6).T
         generator = np.random.default_rng(seed)
         values = generator.uniform(low, high, size=(count, len(low)))
         couplers = self._couplers()
@@ -247,6 +247,16 @@ def linear(slope: float, constant: float = 0.0) -> Any:
     return keep(opensim.LinearFunction(slope, constant))
 
 
+def linear_of(*coefficients: float) -> Any:
+    """LinearFunction of several coordinates; the last coefficient is the constant."""
+    function = keep(opensim.LinearFunction())
+    listed = opensim.ArrayDouble()
+    for value in coefficients:
+        listed.append(value)
+    function.setCoefficients(listed)
+    return function
+
+
 def constant(value: float) -> Any:
     return keep(opensim.Constant(value))
 
@@ -257,20 +267,23 @@ def multiplier(function: Any, factor: float) -> Any:
     return keep(opensim.MultiplierFunction(copy, factor))
 
 
-def _spline(make: Callable[[], Any], xs: Sequence[float], ys: Sequence[float]) -> Any:
+def spline(make: Callable[[], Any], xs: Sequence[float], ys: Sequence[float]) -> Any:
     spline = keep(make())
     for x, y in zip(xs, ys, strict=True):
         spline.addPoint(float(x), float(y))
     return spline
 
 
-def _gcv_spline(degree: int) -> Any:
+def gcv_spline(degree: int) -> Any:
     spline = opensim.GCVSpline()
     spline.setDegree(degree)
     return spline
 
 
 _XS = (-1.3, -0.6, -0.1, 0.35, 0.9, 1.5)
+_UNEVEN_XS = (-1.3, -1.299, -0.1, -0.05, 0.9, 40.0)
+_LONG_XS = (*_XS, 1.6, 2.2)
+_LONG_YS = (0.02, -0.03, 0.07, 0.05, -0.04, 0.09, 0.1, -0.05)
 _YS = (0.02, -0.03, 0.07, 0.05, -0.04, 0.09)
 
 
@@ -278,14 +291,32 @@ def functions() -> dict[str, Any]:
     """One function of each supported non-linear kind."""
     polynomial = keep(opensim.PolynomialFunction(opensim.Vector(np.array([0.02, -0.05, 0.1, 0.3]))))
     return {
-        "SimmSpline": _spline(opensim.SimmSpline, _XS, _YS),
-        "SimmSpline of two points": _spline(opensim.SimmSpline, (-0.5, 0.7), (0.1, -0.2)),
-        "SimmSpline of three points": _spline(
+        "SimmSpline": spline(opensim.SimmSpline, _XS, _YS),
+        "SimmSpline of two points": spline(opensim.SimmSpline, (-0.5, 0.7), (0.1, -0.2)),
+        "SimmSpline of three points": spline(
             opensim.SimmSpline, (-0.5, 0.1, 0.7), (0.1, 0.3, -0.2)
         ),
-        "PiecewiseLinearFunction": _spline(opensim.PiecewiseLinearFunction, _XS, _YS),
+        "PiecewiseLinearFunction": spline(opensim.PiecewiseLinearFunction, _XS, _YS),
         "PolynomialFunction": polynomial,
-        "GCVSpline of degree 3": _spline(lambda: _gcv_spline(3), _XS, _YS),
-        "GCVSpline of degree 5": _spline(lambda: _gcv_spline(5), _XS, _YS),
-        "MultiplierFunction": multiplier(_spline(opensim.SimmSpline, _XS, _YS), -2.5),
+        **{
+            f"GCVSpline of degree {degree}": spline(
+                lambda d=degree: gcv_spline(d), _LONG_XS, _LONG_YS
+            )
+            for degree in (1, 3, 5, 7)
+        },
+        "GCVSpline of two points": spline(lambda: gcv_spline(1), (-0.5, 0.7), (0.1, -0.2)),
+        "PiecewiseLinearFunction with a jump": spline(
+            opensim.PiecewiseLinearFunction, (-1.0, 0.2, 0.2, 1.1), _YS[:4]
+        ),
+        "PiecewiseLinearFunction of one point": spline(
+            opensim.PiecewiseLinearFunction, (0.3,), (0.2,)
+        ),
+        "SimmSpline of uneven knots": spline(opensim.SimmSpline, _UNEVEN_XS, _YS),
+        "MultivariatePolynomialFunction": keep(
+            opensim.MultivariatePolynomialFunction(
+                opensim.Vector(np.array([0.1, 0.3, -0.2, 0.05])), 1, 3
+            )
+        ),
+        "MultiplierFunction": multiplier(spline(opensim.SimmSpline, _XS, _YS), -2.5),
+        "MultiplierFunction of another": multiplier(multiplier(polynomial, 2.0), -0.7),
     }
