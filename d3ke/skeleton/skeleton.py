@@ -52,8 +52,10 @@ class Skeleton:
 
     Joint j moves its child frame in its parent frame by body-fixed rotations about three axes,
     R = G(a1, t1) G(a2, t2) G(a3, t3), and by translations along three axes of the parent frame
-    (paper, equations 4 to 10). Offsets are stored as maps of the body's scale: position in the
-    body's axes = map @ scale [m], which stays exact for chains of rotated offset frames.
+    (paper, equations 4 to 10). A ball or free joint turns by body-fixed angles about x, y and z,
+    OpenSim's own coordinates for it, not by a quaternion. Offsets are stored as maps of the
+    body's scale: position in the body's axes = map @ scale [m], which stays exact for chains of
+    rotated offset frames.
     """
 
     name: str

@@ -179,8 +179,12 @@ def test_a_released_coupler_is_listed_not_applied(tmp_path: Path) -> None:
     assert skeleton.ignored == ("CoordinateCouplerConstraint b_coupler",)
 
 
-def test_what_cannot_be_represented_is_refused_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["EllipsoidJoint", "ScapulothoracicJoint"])
+def test_what_cannot_be_represented_is_refused_by_name(kind: str, tmp_path: Path) -> None:
     model = SmallModel()
-    model.joint("EllipsoidJoint", "odd_joint", model.base, model.tip, opensim.Vec3(0.1, 0.2, 0.3))
-    with pytest.raises(UnsupportedModelError, match=r"odd_joint.*EllipsoidJoint.*CustomJoint"):
+    more: tuple[object, ...] = (vec3((0.1, 0.2, 0.3)),)
+    if kind == "ScapulothoracicJoint":
+        more += (opensim.Vec2(0.01, 0.02), 0.1)
+    model.joint(kind, "odd_joint", model.base, model.tip, *more)
+    with pytest.raises(UnsupportedModelError, match=rf"odd_joint.*{kind}.*CustomJoint"):
         Skeleton.from_osim(model.save(tmp_path))
