@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from d3ke.skeleton.full_body_figures import Figures
 from d3ke.skeleton.full_body_sets import measurement_set, predicted_set
-from d3ke.skeleton.osim_reader import quiet_opensim
+from d3ke.skeleton.osim_document import quiet_opensim
 from d3ke.skeleton.skeleton import Skeleton, full_body_model_path
 
 Array = NDArray[np.float64]

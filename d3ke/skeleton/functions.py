@@ -19,6 +19,9 @@ from d3ke.errors import InvalidInputError
 Array = NDArray[np.float64]
 
 _FIT_TOLERANCE = 1e-11
+_LINE_TOLERANCE = 1e-12
+_NO_SLOPE = 1e-15
+"""Round-off of a fit; 1e-10 m at a coordinate of 1e5."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,15 +46,15 @@ class Pieces:
 
     def as_line(self) -> tuple[float, float] | None:
         """(slope, intercept) if all pieces lie on one straight line, else None."""
-        if np.abs(self.coefficients[:, 2:]).max(initial=0.0) > _FIT_TOLERANCE:
+        if self.coefficients[:, 2:].any():
             return None
-        slope = float(self.coefficients[0, 1]) if self.coefficients.shape[1] > 1 else 0.0
-        intercepts = self.coefficients[:, 0] - slope * self.origins
         slopes = self.coefficients[:, 1] if self.coefficients.shape[1] > 1 else np.zeros(1)
+        slope = float(slopes[0])
+        intercepts = self.coefficients[:, 0] - slope * self.origins
         scale = max(1.0, float(np.abs(self.origins).max()))
-        if np.ptp(slopes) * scale > _FIT_TOLERANCE or np.ptp(intercepts) > _FIT_TOLERANCE:
+        if np.ptp(slopes) * scale > _LINE_TOLERANCE or np.ptp(intercepts) > _LINE_TOLERANCE:
             return None
-        return slope, float(intercepts[0])
+        return (slope if abs(slope) > _NO_SLOPE else 0.0), float(intercepts[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,36 +132,46 @@ def polynomial(descending: Sequence[float]) -> Pieces:
 def fit_pieces(function: Callable[[float], float], knots: Sequence[float], degree: int) -> Pieces:
     """The exact pieces of a spline that can only be evaluated.
 
-    On each interval between knots, and on one beyond each end, a polynomial is interpolated at
-    Chebyshev points, in the lowest degree (at most `degree`) that reproduces the function at
-    other points; the end pieces are checked far outside as well. Raises InvalidInputError if the
-    function is no such spline.
+    Between knots a polynomial is interpolated at Chebyshev points, in the lowest degree (at most
+    `degree`) that reproduces the function at other points inside: at a repeated knot it may
+    jump. Beyond each end one of degree (degree - 1) / 2 or 1 if more, as natural splines have,
+    is interpolated over twice the knots' span and checked far outside. Raises InvalidInputError
+    if the function is no such spline.
     """
     breaks = np.unique(np.array(knots, dtype=float))
-    span = max(float(np.ptp(breaks)), 1.0)
+    span = max(2 * float(np.ptp(breaks)), 1.0)
     edges = np.concatenate([[breaks[0] - span], breaks, [breaks[-1] + span]])
-    fits = [_fit_interval(function, left, right, degree) for left, right in pairwise(edges)]
+    outside = max((degree - 1) // 2, 1)
+    fits = [
+        _fit_interval(function, left, right, range(degree + 1)) for left, right in pairwise(breaks)
+    ]
+    first = _fit_interval(function, edges[0], edges[1], [outside])
+    last = _fit_interval(function, edges[-2], edges[-1], [outside])
+    fits = [first, *fits, last]
     coefficients = np.zeros((len(fits), max(len(fit) for fit in fits)))
     for row, fit in zip(coefficients, fits, strict=True):
         row[: len(fit)] = fit
     pieces = Pieces(breaks=breaks, origins=(edges[:-1] + edges[1:]) / 2, coefficients=coefficients)
-    far = np.array([breaks[0] - 5 * span, breaks[-1] + 5 * span])
-    expected = np.array([function(x) for x in far])
-    error = np.abs(pieces(far) - expected) / np.maximum(1.0, np.abs(expected))
-    if error.max() > 1e-8:
-        raise InvalidInputError("function beyond its end points", f"is off by {error.max():.2g}")
+    for reach in (5 * span, 1000 * span):
+        far = np.array([breaks[0] - reach, breaks[-1] + reach])
+        expected = np.array([function(x) for x in far])
+        error = np.abs(pieces(far) - expected) / np.maximum(1.0, np.abs(expected))
+        if not error.max() <= 1e-9:  # not finite, too
+            raise InvalidInputError(
+                "function beyond its end points", f"is off by {error.max():.2g}"
+            )
     return pieces
 
 
 def _fit_interval(
-    function: Callable[[float], float], left: float, right: float, degree: int
+    function: Callable[[float], float], left: float, right: float, orders: Sequence[int]
 ) -> Array:
-    """Ascending coefficients about the interval's middle."""
+    """Ascending coefficients about the interval's middle, of the first order that fits."""
     middle, half = (left + right) / 2, (right - left) / 2
-    checks = np.linspace(-1, 1, 9)
+    checks = np.linspace(-0.98, 0.98, 9)
     expected = np.array([function(middle + half * t) for t in checks])
     error = np.inf
-    for order in range(degree + 1):
+    for order in orders:
         nodes = np.cos(np.pi * (np.arange(order + 1) + 0.5) / (order + 1))
         values = np.array([function(middle + half * t) for t in nodes])
         fit = np.linalg.solve(np.vander(nodes, increasing=True), values)
@@ -167,5 +180,5 @@ def _fit_interval(
             return fit / half ** np.arange(order + 1)
     raise InvalidInputError(
         f"function on [{left:.6g}, {right:.6g}]",
-        f"is no polynomial of degree {degree} (off by {error:.2g})",
+        f"is no polynomial of degree {orders[-1]} (off by {error:.2g})",
     )

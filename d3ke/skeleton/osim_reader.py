@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from d3ke.errors import InvalidInputError, UnsupportedModelError
+from d3ke.errors import UnsupportedModelError
 from d3ke.skeleton.functions import CoordinateFunction
+from d3ke.skeleton.osim_constraints import ConstraintReader
+from d3ke.skeleton.osim_document import (
+    find_components,
+    label,
+    open_model,
+    quiet_opensim,
+    unique_names,
+)
 from d3ke.skeleton.osim_functions import read_function
-from d3ke.skeleton.skeleton import GROUND, Coupler, Skeleton
+from d3ke.skeleton.skeleton import GROUND, Skeleton
 
 Array = NDArray[np.float64]
 
 _X, _Y, _Z = np.eye(3)
-_ROTATION, _TRANSLATION = 1, 2  # OpenSim's Coordinate::MotionType; 3 = drives both
+_ROTATION = 1  # OpenSim's Coordinate::MotionType; 2 = translation, 3 = drives both
 _FREE_AXES = ((0, _X), (1, _Y), (2, _Z), (3, _X), (4, _Y), (5, _Z))
 # Per joint type, the (slot, axis) that each of its coordinates drives, in their order.
 # Ball and free joints are body-fixed XYZ angles: OpenSim never uses quaternion coordinates.
@@ -33,64 +39,44 @@ _SIMPLE_JOINTS = {
     "PlanarJoint": ((0, _Z), (3, _X), (4, _Y)),
 }
 _SUPPORTED_JOINTS = (*_SIMPLE_JOINTS, "CustomJoint")
-
-
-@contextmanager
-def quiet_opensim() -> Iterator[Any]:
-    """The opensim module, logging only errors inside the block."""
-    import opensim
-
-    level = opensim.Logger.getLevelString()
-    opensim.Logger.setLevelString("Error")
-    try:
-        yield opensim
-    finally:
-        opensim.Logger.setLevelString(level)
+_SUPPORTED_FRAMES = ("Ground", "Body", "PhysicalOffsetFrame")
 
 
 def read_skeleton(path: Path, *, allow_ignored: tuple[str, ...] = ()) -> Skeleton:
     """The skeleton of a model file; see `Skeleton.from_osim`."""
-    if not path.is_file():
-        raise InvalidInputError(f"model file {path}", "there is no such file")
-    with quiet_opensim() as opensim:
-        try:
-            model = opensim.Model(str(path))
-            model.initSystem()
-        except RuntimeError as error:
-            reason = f"OpenSim cannot read it: {str(error).strip().splitlines()[0]}"
-            raise InvalidInputError(f"model file {path}", reason) from error
+    with quiet_opensim("Off") as opensim:
+        model = open_model(opensim, path)
         return _Reader(opensim, model, allow_ignored).skeleton()
 
 
 class _Reader:
-    """Reads one initialised model; every method returns a part of the skeleton."""
+    """Reads one connected model; every method returns a part of the skeleton."""
 
     def __init__(self, opensim: Any, model: Any, allow_ignored: tuple[str, ...]) -> None:
         self.opensim, self.model, self.allow_ignored = opensim, model, allow_ignored
-        # Lists, not sets: components may also sit inside other components.
-        self.bodies = [body.getName() for body in model.getBodyList()]
-        self.joints = [_concrete(opensim, joint) for joint in model.getJointList()]
-        self.coordinates = [
-            joint.get_coordinates(index)
-            for joint in self.joints
-            for index in range(joint.numCoordinates())
-        ]
-        self.index = {c.getName(): i for i, c in enumerate(self.coordinates)}
-        self.ignored: list[str] = []
+        self.found = find_components(opensim, model)
+        self.bodies = {b.getAbsolutePathString(): i for i, b in enumerate(self.found.bodies)}
+        self.joints = [_concrete(opensim, joint) for joint in self.found.joints]
+        self.coordinates = [c for joint in self.joints for c in _coordinates(joint)]
+        self.index = {c.getAbsolutePathString(): i for i, c in enumerate(self.coordinates)}
+        self.ignored = [label(component) for component in self.found.ignored]
 
     def skeleton(self) -> Skeleton:
         """All parts together."""
         joints = [self._joint(joint) for joint in self.joints]
+        self._check_tree(joints)
         parents = np.array([joint["parent"] for joint in joints], dtype=np.int64)
         functions = tuple(joint["functions"] for joint in joints)
-        couplers = self._constraints(joints)
+        couplers, released = ConstraintReader(
+            self.opensim, self.coordinates, joints, lambda frame, part: self._frame(frame, part)[0]
+        ).read(self.found.constraints, self.allow_ignored)
+        self.ignored += released
         names, marker_bodies, marker_maps = self._markers()
-        self.ignored += [f"{f.getConcreteClassName()} {f.getName()}" for f in self._forces()]
         return Skeleton(
             name=self.model.getName(),
-            bodies=tuple(self.bodies),
-            joints=tuple(joint.getName() for joint in self.joints),
-            coordinates=tuple(self.index),
+            bodies=tuple(unique_names(self.found.bodies)),
+            joints=tuple(unique_names(self.joints)),
+            coordinates=tuple(unique_names(self.coordinates)),
             markers=names,
             **self._coordinate_arrays(),
             joint_parents=parents,
@@ -109,9 +95,20 @@ class _Reader:
             ignored=tuple(self.ignored),
         )
 
-    def _forces(self) -> list[Any]:
-        forces = self.model.getForceSet()
-        return [forces.get(index) for index in range(forces.getSize())]
+    def _check_tree(self, joints: list[dict[str, Any]]) -> None:
+        """Refuse the joint that closes a loop, before the body and the weld constraint come up
+        by which OpenSim opens it again."""
+        trees = {body: body for body in (GROUND, *self.bodies.values())}
+        for joint, ends in zip(self.joints, joints, strict=True):
+            old, new = trees[ends["child"]], trees[ends["parent"]]
+            if old == new:
+                raise UnsupportedModelError(
+                    f"joint {joint.getName()!r}",
+                    f"{joint.getConcreteClassName()} that closes a loop of bodies",
+                    ["one path of joints from ground to each body"],
+                    "Take it out of the model.",
+                )
+            trees = {body: new if tree == old else tree for body, tree in trees.items()}
 
     def _coordinate_arrays(self) -> dict[str, NDArray[Any]]:
         found = self.coordinates
@@ -119,7 +116,7 @@ class _Reader:
         held = [c.getDefaultLocked() or c.getDefaultIsPrescribed() for c in found]
         return {
             "coordinate_ranges": np.array(ranges, dtype=float).reshape(-1, 2),
-            "coordinate_defaults": np.array([c.getDefaultValue() for c in found], dtype=float),
+            "coordinate_defaults": np.array([self._default(c) for c in found], dtype=float),
             "coordinate_locked": np.array(held, dtype=bool),
             "coordinate_clamped": np.array([c.getDefaultClamped() for c in found], dtype=bool),
             "coordinate_rotational": np.array(
@@ -127,35 +124,44 @@ class _Reader:
             ),
         }
 
-    def _body_index(self, frame: Any) -> int:
-        name = frame.findBaseFrame().getName()
-        return GROUND if name == "ground" else self.bodies.index(name)
+    def _default(self, coordinate: Any) -> float:
+        """Its value in OpenSim's initial state: of a prescribed one, the function at time 0."""
+        if not coordinate.getDefaultIsPrescribed():
+            return float(coordinate.getDefaultValue())
+        function = coordinate.getPrescribedFunction()
+        return float(function.calcValue(self.opensim.Vector(1, 0.0)))
 
-    def _frame(self, frame: Any) -> tuple[int, Array, Array]:
+    def _frame(self, frame: Any, part: str) -> tuple[int, Array, Array]:
         """(body, rotation in the body, offset map) of a frame: scaling multiplies every offset of
         a chain, in the axes it is written in, by the base body's scale."""
         chain = []
-        current = self.opensim.PhysicalOffsetFrame.safeDownCast(frame)
-        while current is not None:
-            chain.append(current)
-            current = self.opensim.PhysicalOffsetFrame.safeDownCast(current.getParentFrame())
+        while (link := self.opensim.PhysicalOffsetFrame.safeDownCast(frame)) is not None:
+            chain.append(link)
+            frame = link.getParentFrame()
+        path, kind = frame.getAbsolutePathString(), frame.getConcreteClassName()
+        if path not in self.bodies and kind != "Ground":
+            # A StationDefinedFrame turns with the body's scale.
+            raise UnsupportedModelError(
+                f"frame {frame.getName()!r} of {part}", kind, _SUPPORTED_FRAMES
+            )
         rotation, offset_map = np.eye(3), np.zeros((3, 3))
         for link in reversed(chain):
             transform = link.getOffsetTransform()
             offset_map = offset_map + rotation @ np.diag(transform.p().to_numpy())
             rotation = rotation @ _matrix(transform.R())
-        return self._body_index(frame), rotation, offset_map
+        return self.bodies.get(path, GROUND), rotation, offset_map
 
     def _joint(self, joint: Any) -> dict[str, Any]:
-        parent, parent_rotation, parent_map = self._frame(joint.getParentFrame())
-        child, child_rotation, child_map = self._frame(joint.getChildFrame())
+        part = f"joint {joint.getName()!r}"
+        parent, parent_rotation, parent_map = self._frame(joint.getParentFrame(), part)
+        child, child_rotation, child_map = self._frame(joint.getChildFrame(), part)
         kind = joint.getConcreteClassName()
         if kind == "CustomJoint":
             axes, functions, weights = self._custom_axes(joint)
         elif kind in _SIMPLE_JOINTS:
             axes, functions, weights = self._simple_axes(joint, _SIMPLE_JOINTS[kind])
         else:
-            raise UnsupportedModelError(f"joint {joint.getName()!r}", kind, _SUPPORTED_JOINTS)
+            raise UnsupportedModelError(part, kind, _SUPPORTED_JOINTS)
         return {
             "parent": parent,
             "parent_rotation": parent_rotation,
@@ -173,8 +179,8 @@ class _Reader:
     ) -> tuple[Array, tuple[CoordinateFunction, ...], Array]:
         axes = np.concatenate([np.eye(3), np.eye(3)])
         functions = [CoordinateFunction()] * 6
-        for number, (slot, axis) in enumerate(driven):
-            index = self.index[joint.get_coordinates(number).getName()]
+        for coordinate, (slot, axis) in zip(_coordinates(joint), driven, strict=True):
+            index = self.index[coordinate.getAbsolutePathString()]
             axes[slot] = axis
             functions[slot] = CoordinateFunction(inputs=(index,), slopes=(1.0,))
         return axes, tuple(functions), np.zeros((3, 3))
@@ -183,90 +189,38 @@ class _Reader:
         transform = joint.getSpatialTransform()
         axes, weights = np.zeros((6, 3)), np.zeros((3, 3))
         functions = []
+        own = {c.getName(): self.index[c.getAbsolutePathString()] for c in _coordinates(joint)}
         for slot in range(6):
             axis = transform.getTransformAxis(slot)
             vector = axis.getAxis().to_numpy()
             axes[slot] = vector / np.linalg.norm(vector)
             part = f"axis {axis.getName()!r} of joint {joint.getName()!r}"
             names = axis.getCoordinateNames()
-            inputs = tuple(self.index[names.getValue(i)] for i in range(names.size()))
+            inputs = tuple(own[names.getValue(i)] for i in range(names.size()))
             if not axis.hasFunction():
                 slopes = (1.0,) * len(inputs)
                 functions.append(CoordinateFunction(inputs=inputs, slopes=slopes))
                 continue
-            functions.append(read_function(self.opensim, axis.getFunction(), inputs, part))
-            if slot >= 3 and not _is_plain_coordinate(self.opensim, axis.getFunction()):
+            function = axis.getFunction()
+            functions.append(read_function(self.opensim, function, inputs, part, of_axis=True))
+            if slot >= 3 and not _is_plain_coordinate(self.opensim, function):
                 # As OpenSim's SpatialTransform::scale: the axis as written, not its unit vector.
                 weights[slot - 3] = np.abs(vector)
         return axes, tuple(functions), weights
 
-    def _constraints(self, joints: list[dict[str, Any]]) -> tuple[Coupler, ...]:
-        couplers = []
-        constraints = self.model.getConstraintSet()
-        for index in range(constraints.getSize()):
-            constraint = constraints.get(index)
-            kind, name = constraint.getConcreteClassName(), constraint.getName()
-            if not constraint.get_isEnforced() or name in self.allow_ignored:
-                self.ignored.append(f"{kind} {name}")
-            elif kind == "CoordinateCouplerConstraint":
-                couplers.append(self._coupler(constraint, joints))
-            else:
-                raise UnsupportedModelError(
-                    f"constraint {name!r}",
-                    kind,
-                    ["CoordinateCouplerConstraint"],
-                    f"Pass allow_ignored=[{name!r}] to leave it out knowingly.",
-                )
-        return tuple(couplers)
-
-    def _coupler(self, constraint: Any, joints: list[dict[str, Any]]) -> Coupler:
-        coupler = self.opensim.CoordinateCouplerConstraint.safeDownCast(constraint)
-        names = coupler.getIndependentCoordinateNames()
-        inputs = tuple(self.index[names.get(i)] for i in range(names.getSize()))
-        part = f"constraint {coupler.getName()!r}"
-        function = read_function(self.opensim, coupler.getFunction(), inputs, part)
-        dependent = self.index[coupler.getDependentCoordinateName()]
-        body, weights = GROUND, (0.0, 0.0, 0.0)
-        if self.coordinates[dependent].getMotionType() == _TRANSLATION:
-            body, weights = _coupler_scaling(dependent, joints)
-        return Coupler(
-            name=coupler.getName(),
-            dependent=dependent,
-            function=function.scaled(self._number(coupler, "scale_factor")),
-            scale_body=body,
-            scale_weights=weights,
-        )
-
-    def _number(self, component: Any, name: str) -> float:
-        helper = self.opensim.PropertyHelper
-        return float(helper.getValueDouble(component.getPropertyByName(name)))
-
     def _markers(self) -> tuple[tuple[str, ...], NDArray[np.int64], Array]:
-        names, bodies, maps = [], [], []
-        markers = self.model.getMarkerSet()
-        for index in range(markers.getSize()):
-            marker = markers.get(index)
-            body, rotation, offset_map = self._frame(marker.getParentFrame())
-            names.append(marker.getName())
+        bodies, maps = [], []
+        for marker in self.found.markers:
+            part = f"marker {marker.getName()!r}"
+            body, rotation, offset_map = self._frame(marker.getParentFrame(), part)
             bodies.append(body)
             maps.append(offset_map + rotation @ np.diag(marker.get_location().to_numpy()))
-        return tuple(names), np.array(bodies, dtype=np.int64), _stack(maps, 3, 3)
+        names = tuple(unique_names(self.found.markers))
+        return names, np.array(bodies, dtype=np.int64), _stack(maps, 3, 3)
 
 
-def _coupler_scaling(
-    dependent: int, joints: list[dict[str, Any]]
-) -> tuple[int, tuple[float, float, float]]:
-    """Body and weights by which Model::scale multiplies a coupled translation.
-
-    OpenSim does so for factors equal in x, y and z only; along its axis is the natural extension.
-    """
-    for joint in joints:
-        for slot in range(3, 6):
-            if joint["functions"][slot].inputs == (dependent,):
-                along = np.abs(joint["axes"][slot])
-                x, y, z = (along / along.sum()).tolist()
-                return joint["parent"], (x, y, z)
-    return GROUND, (0.0, 0.0, 0.0)
+def _coordinates(joint: Any) -> list[Any]:
+    return [joint.get_coordinates(index) for index in range(joint.numCoordinates())]
 
 
 def _concrete(opensim: Any, joint: Any) -> Any:
@@ -281,7 +235,7 @@ def _is_plain_coordinate(opensim: Any, function: Any) -> bool:
         return False
     coefficients = linear.getCoefficients()
     values = [coefficients.get(i) for i in range(coefficients.getSize())]
-    return values == [1.0, 0.0]
+    return values[:2] == [1.0, 0.0]  # as OpenSim, whatever coefficients follow
 
 
 def _root_joint(

@@ -52,8 +52,10 @@ class Skeleton:
 
     Joint j moves its child frame in its parent frame by body-fixed rotations about three axes,
     R = G(a1, t1) G(a2, t2) G(a3, t3), and by translations along three axes of the parent frame
-    (paper, equations 4 to 10). Offsets are stored as maps of the body's scale: position in the
-    body's axes = map @ scale [m], which stays exact for chains of rotated offset frames.
+    (paper, equations 4 to 10). A ball or free joint turns by body-fixed angles about x, y and z,
+    OpenSim's own coordinates for it, not by a quaternion. Offsets are stored as maps of the
+    body's scale: position in the body's axes = map @ scale [m], which stays exact for chains of
+    rotated offset frames.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Skeleton:
     coordinate_ranges: Float[np.ndarray, "Q 2"]
     """rad or m."""
     coordinate_defaults: Float[np.ndarray, " Q"]
+    """rad or m; of a prescribed coordinate its value at time 0."""
     coordinate_locked: NDArray[np.bool_]
     """[Q] locked or prescribed in the model: information only, the layer uses what is passed."""
     coordinate_clamped: NDArray[np.bool_]
@@ -221,15 +224,27 @@ class Skeleton:
 
     @classmethod
     def from_osim(cls, path: str | Path, *, allow_ignored: Sequence[str] = ()) -> Skeleton:
-        """Compile an OpenSim model file; needs OpenSim.
+        """Compile an OpenSim model file of any version that OpenSim 4.6 reads; needs OpenSim.
 
-        Raises UnsupportedModelError, by name, for what cannot be represented exactly, and
-        InvalidInputError for a file OpenSim cannot read. `allow_ignored` names constraints to
-        leave out knowingly.
+        Bodies, joints and coordinates keep OpenSim's order. Markers are those of the marker set,
+        then markers attached elsewhere, then stations that belong to no muscle or other ignored
+        part. A name that several parts of a kind have is lengthened by its path until it is
+        unique (hip/q, knee/q). A prescribed coordinate counts as locked; its default is the
+        prescribed function at time 0, where OpenSim starts.
+
+        `allow_ignored` names constraints to leave out knowingly. These, released constraints,
+        constraints between bodies that cannot move relative to each other, forces, controllers,
+        contact and wrap geometry, probes and the like are listed in `ignored`. Ellipsoid,
+        scapulothoracic and other joint types, frames defined by stations, other functions,
+        closed loops, circles of couplers and couplers that OpenSim applies to other coordinates
+        than they name raise UnsupportedModelError by name. Raises InvalidInputError for a file
+        OpenSim cannot read and UnknownNameError for a name that is no constraint's. Prints
+        nothing; leaves OpenSim logging errors only.
         """
+        names = (allow_ignored,) if isinstance(allow_ignored, str) else tuple(allow_ignored)
         from d3ke.skeleton.osim_reader import read_skeleton
 
-        return read_skeleton(Path(path), allow_ignored=tuple(allow_ignored))
+        return read_skeleton(Path(path), allow_ignored=names)
 
 
 def _coupler_from_json(data: dict[str, Any]) -> Coupler:

@@ -43,6 +43,22 @@ class Oracle:
         if scales is not None:
             self.model.scale(self.state, self._scale_set(), False, -1.0)
             self.state = self.model.initSystem()
+        self.coordinates = self._parts("Coordinate", skeleton.coordinates)
+        self.bodies = self._parts("Body", skeleton.bodies)
+        self.joints = self._parts("Joint", skeleton.joints)
+        self.markers = self._parts("Station", skeleton.markers)  # markers are stations
+
+    def _parts(self, kind: str, names: Sequence[str]) -> list[Any]:
+        """The parts of that type, found by the end of their paths."""
+        cast = getattr(opensim, kind).safeDownCast
+        found = [part for part in map(cast, self.model.getComponentsList()) if part is not None]
+        paths = {part.getAbsolutePathString(): part for part in found}
+        parts = []
+        for name in names:
+            ends = [path for path in paths if path.endswith(f"/{name}")]
+            (path,) = [path for path in ends if "/forceset/" not in path]  # a muscle's points
+            parts.append(paths[path])
+        return parts
 
     def _scale_set(self) -> Any:
         result = opensim.ScaleSet()
@@ -55,49 +71,51 @@ class Oracle:
         return result
 
     def random_coordinates(self, count: int, seed: int) -> np.ndarray:
-        """[count, Q] uniform over the full ranges, couplers satisfied."""
-        low, high = np.clip(self.skeleton.coordinate_ranges, -10, 10).T
+        """[count, Q] uniform over the full ranges, couplers satisfied; no range is cut short
+        unless it reaches beyond 1e6 rad or m."""
+        low, high = np.clip(self.skeleton.coordinate_ranges, -1e6, 1e6).T
         generator = np.random.default_rng(seed)
         values = generator.uniform(low, high, size=(count, len(low)))
-        for _ in range(3):  # chains of couplers
-            self._satisfy_couplers(values)
+        couplers = self._couplers()
+        for _ in couplers:  # once for each link of the longest chain, whatever their order
+            before = values.copy()
+            for drivers, dependent, function, factor in couplers:
+                for row in values:
+                    arguments = opensim.Vector(row[drivers] if drivers else np.zeros(1))
+                    row[dependent] = factor * function.calcValue(arguments)
+            if np.array_equal(values, before):
+                break
         return values
 
-    def _satisfy_couplers(self, values: np.ndarray) -> None:
-        coordinates = self.model.getCoordinateSet()
-        constraints = self.model.getConstraintSet()
-        position = {name: i for i, name in enumerate(self.skeleton.coordinates)}
-        for index in range(constraints.getSize()):
-            coupler = opensim.CoordinateCouplerConstraint.safeDownCast(constraints.get(index))
+    def _couplers(self) -> list[tuple[list[int], int, Any, float]]:
+        position = {part.getName(): i for i, part in enumerate(self.coordinates)}
+        found = []
+        for part in self.model.getComponentsList():
+            coupler = opensim.CoordinateCouplerConstraint.safeDownCast(part)
             if coupler is None or not coupler.get_isEnforced():
                 continue
             names = coupler.getIndependentCoordinateNames()
             drivers = [position[names.get(i)] for i in range(names.getSize())]
-            dependent = coupler.getDependentCoordinateName()
-            assert coordinates.contains(dependent)
-            factor = opensim.PropertyHelper.getValueDouble(
-                coupler.getPropertyByName("scale_factor")
-            )
-            for row in values:
-                arguments = opensim.Vector(row[drivers].astype(float))
-                value = factor * coupler.getFunction().calcValue(arguments)
-                row[position[dependent]] = value
+            dependent = position[coupler.getDependentCoordinateName()]
+            factor = coupler.getPropertyByName("scale_factor")
+            factor = opensim.PropertyHelper.getValueDouble(factor)
+            found.append((drivers, dependent, coupler.getFunction(), factor))
+        return found
 
     def pose(self, values: np.ndarray) -> dict[str, np.ndarray]:
         """What Pose holds, in ground."""
-        for name, value in zip(self.skeleton.coordinates, values, strict=True):
-            coordinate = self.model.getCoordinateSet().get(name)
-            coordinate.setLocked(self.state, False)
-            coordinate.setValue(self.state, float(value), False)
-        self.model.realizePosition(self.state)
-        model, state, skeleton = self.model, self.state, self.skeleton
-        bodies = [model.getBodySet().get(b).getTransformInGround(state) for b in skeleton.bodies]
-        joints = [model.getJointSet().get(name).getChildFrame() for name in skeleton.joints]
-        markers = [model.getMarkerSet().get(name) for name in skeleton.markers]
+        state = self.state
+        for coordinate, value in zip(self.coordinates, values, strict=True):
+            coordinate.setLocked(state, False)
+            coordinate.setIsPrescribed(state, False)
+            coordinate.setValue(state, float(value), False)
+        self.model.realizePosition(state)
+        bodies = [body.getTransformInGround(state) for body in self.bodies]
+        joints = [joint.getChildFrame().getPositionInGround(state) for joint in self.joints]
         return {
-            "joint_centers": _rows([f.getPositionInGround(state) for f in joints]),
-            "markers": _rows([m.getLocationInGround(state) for m in markers]),
-            "body_rotations": np.array([_matrix(b.R()) for b in bodies]),
+            "joint_centers": _rows(joints),
+            "markers": _rows([marker.getLocationInGround(state) for marker in self.markers]),
+            "body_rotations": np.array([_matrix(b.R()) for b in bodies]).reshape(-1, 3, 3),
             "body_positions": _rows([b.p() for b in bodies]),
         }
 
@@ -106,7 +124,13 @@ def _rows(vectors: list[Any]) -> np.ndarray:
     return np.array([v.to_numpy() for v in vectors]).reshape(len(vectors), 3)
 
 
-def largest_error(
+def angle_between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Angle [rad] between rotations [..., 3, 3]; precise near 0, where the trace is not."""
+    difference = np.linalg.norm(first - second, axis=(-2, -1))
+    return 2 * np.arcsin(np.clip(difference / np.sqrt(8), 0, 1))
+
+
+def largest_errors(
     path: Path,
     *,
     poses: int,
@@ -114,8 +138,12 @@ def largest_error(
     uniform: bool = False,
     seed: int = 0,
     skeleton: Skeleton | None = None,
-) -> float:
-    """Largest difference (m, or matrix entry) between the layer and OpenSim, float64."""
+) -> tuple[float, float]:
+    """Largest distance [m] and angle [rad] between the layer and OpenSim, in float64.
+
+    `scaled` also scales every body by a random factor per axis, or by one for all three
+    (`uniform`), in the layer and by Model::scale.
+    """
     skeleton = Skeleton.from_osim(path) if skeleton is None else skeleton
     layer = SkeletalModelLayer(skeleton)
     scales = None
@@ -126,12 +154,21 @@ def largest_error(
     oracle = Oracle(path, skeleton, scales)
     values = oracle.random_coordinates(poses, seed)
     found = layer(torch.from_numpy(values), None if scales is None else torch.from_numpy(scales))
-    worst = 0.0
+    distance = angle = 0.0
     for row in range(poses):
         for name, expected in oracle.pose(values[row]).items():
-            difference = np.abs(getattr(found, name)[row].numpy() - expected)
-            worst = max(worst, float(difference.max(initial=0.0)))
-    return worst
+            got = getattr(found, name)[row].numpy()
+            if name == "body_rotations":
+                angle = max(angle, float(angle_between(got, expected).max(initial=0.0)))
+            else:
+                away = np.linalg.norm(got - expected, axis=-1)
+                distance = max(distance, float(away.max(initial=0.0)))
+    return distance, angle
+
+
+def largest_error(path: Path, **settings: Any) -> float:
+    """The larger of `largest_errors`: m or rad."""
+    return max(largest_errors(path, **settings))
 
 
 class SmallModel:
@@ -210,6 +247,16 @@ def linear(slope: float, constant: float = 0.0) -> Any:
     return keep(opensim.LinearFunction(slope, constant))
 
 
+def linear_of(*coefficients: float) -> Any:
+    """LinearFunction of several coordinates; the last coefficient is the constant."""
+    function = keep(opensim.LinearFunction())
+    listed = opensim.ArrayDouble()
+    for value in coefficients:
+        listed.append(value)
+    function.setCoefficients(listed)
+    return function
+
+
 def constant(value: float) -> Any:
     return keep(opensim.Constant(value))
 
@@ -220,20 +267,23 @@ def multiplier(function: Any, factor: float) -> Any:
     return keep(opensim.MultiplierFunction(copy, factor))
 
 
-def _spline(make: Callable[[], Any], xs: Sequence[float], ys: Sequence[float]) -> Any:
+def spline(make: Callable[[], Any], xs: Sequence[float], ys: Sequence[float]) -> Any:
     spline = keep(make())
     for x, y in zip(xs, ys, strict=True):
         spline.addPoint(float(x), float(y))
     return spline
 
 
-def _gcv_spline(degree: int) -> Any:
+def gcv_spline(degree: int) -> Any:
     spline = opensim.GCVSpline()
     spline.setDegree(degree)
     return spline
 
 
 _XS = (-1.3, -0.6, -0.1, 0.35, 0.9, 1.5)
+_UNEVEN_XS = (-1.3, -1.299, -0.1, -0.05, 0.9, 40.0)
+_LONG_XS = (*_XS, 1.6, 2.2)
+_LONG_YS = (0.02, -0.03, 0.07, 0.05, -0.04, 0.09, 0.1, -0.05)
 _YS = (0.02, -0.03, 0.07, 0.05, -0.04, 0.09)
 
 
@@ -241,14 +291,32 @@ def functions() -> dict[str, Any]:
     """One function of each supported non-linear kind."""
     polynomial = keep(opensim.PolynomialFunction(opensim.Vector(np.array([0.02, -0.05, 0.1, 0.3]))))
     return {
-        "SimmSpline": _spline(opensim.SimmSpline, _XS, _YS),
-        "SimmSpline of two points": _spline(opensim.SimmSpline, (-0.5, 0.7), (0.1, -0.2)),
-        "SimmSpline of three points": _spline(
+        "SimmSpline": spline(opensim.SimmSpline, _XS, _YS),
+        "SimmSpline of two points": spline(opensim.SimmSpline, (-0.5, 0.7), (0.1, -0.2)),
+        "SimmSpline of three points": spline(
             opensim.SimmSpline, (-0.5, 0.1, 0.7), (0.1, 0.3, -0.2)
         ),
-        "PiecewiseLinearFunction": _spline(opensim.PiecewiseLinearFunction, _XS, _YS),
+        "PiecewiseLinearFunction": spline(opensim.PiecewiseLinearFunction, _XS, _YS),
         "PolynomialFunction": polynomial,
-        "GCVSpline of degree 3": _spline(lambda: _gcv_spline(3), _XS, _YS),
-        "GCVSpline of degree 5": _spline(lambda: _gcv_spline(5), _XS, _YS),
-        "MultiplierFunction": multiplier(_spline(opensim.SimmSpline, _XS, _YS), -2.5),
+        **{
+            f"GCVSpline of degree {degree}": spline(
+                lambda d=degree: gcv_spline(d), _LONG_XS, _LONG_YS
+            )
+            for degree in (1, 3, 5, 7)
+        },
+        "GCVSpline of two points": spline(lambda: gcv_spline(1), (-0.5, 0.7), (0.1, -0.2)),
+        "PiecewiseLinearFunction with a jump": spline(
+            opensim.PiecewiseLinearFunction, (-1.0, 0.2, 0.2, 1.1), _YS[:4]
+        ),
+        "PiecewiseLinearFunction of one point": spline(
+            opensim.PiecewiseLinearFunction, (0.3,), (0.2,)
+        ),
+        "SimmSpline of uneven knots": spline(opensim.SimmSpline, _UNEVEN_XS, _YS),
+        "MultivariatePolynomialFunction": keep(
+            opensim.MultivariatePolynomialFunction(
+                opensim.Vector(np.array([0.1, 0.3, -0.2, 0.05])), 1, 3
+            )
+        ),
+        "MultiplierFunction": multiplier(spline(opensim.SimmSpline, _XS, _YS), -2.5),
+        "MultiplierFunction of another": multiplier(multiplier(polynomial, 2.0), -0.7),
     }
