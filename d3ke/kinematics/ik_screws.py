@@ -15,23 +15,19 @@ from d3ke.skeleton.folding import Folding
 from d3ke.skeleton.rows import Constant, RowSum, apply_rows, over_batch
 from d3ke.skeleton.tree import LocalFrames
 
-WEIGHT, FIRST, SECOND, FORCE, MOMENT = (
-    slice(0, 1),
-    slice(1, 4),
-    slice(4, 10),
-    slice(10, 13),
-    slice(13, 16),
-)
-"""Where a segment's 16 carried numbers are: sum of weights, first moments, second moments about
-the origin (xx, yy, zz, xy, xz, yz of the inertia), residual force and its moment."""
+WEIGHT, FIRST, SECOND = slice(0, 1), slice(1, 4), slice(4, 10)
+FORCE, MOMENT = slice(10, 13), slice(13, 16)
+"""Where a segment's 16 carried numbers are: sum of weights; first moments; inertia about ground's
+origin (xx, yy, zz, xy, xz, yz); residual force; its moment about ground's origin."""
 
 
 class CoordinateScrews:
     """Screws (w, v) of pairs of a segment and a coordinate that moves it: a point x of the segment,
     or of one that it carries, moves by w x x + v.
 
-    The first F pairs belong to the F free coordinates in order; a coordinate that moves several
-    segments (by couplers) has more behind. `arrays` belong in a PackedConstants.
+    The first F pairs belong to the F free coordinates in order, which must be from the root
+    outwards (`from_root_outwards`); a coordinate that moves several segments (by couplers) has
+    more behind. `arrays` belong in a PackedConstants.
     """
 
     def __init__(self, drive: Drive, folding: Folding, nodes: NodeDerivatives) -> None:
@@ -40,11 +36,7 @@ class CoordinateScrews:
         self._count = len(folding.segments)
         self._free_count = nodes.free_count
         slides = [slide for segment in folding.segments for slide in segment.slides]
-        slide_segments = np.array([slide.segment for slide in slides], dtype=np.int64)
-        segments = np.concatenate(
-            [self._angles.values % self._count, slide_segments[self._slides.values]]
-        )
-        coordinates = np.concatenate([self._angles.coordinates, self._slides.coordinates])
+        segments, coordinates, _ = _driven(self._angles, self._slides, folding)
         pairs = _pairs(segments, coordinates, self._free_count)
         number = {pair: index for index, pair in enumerate(pairs)}
         owners = [
@@ -55,11 +47,10 @@ class CoordinateScrews:
         moved = ancestry(folding)[np.ix_(pair_segments, pair_segments)]
         apart = pair_segments[:, None] != pair_segments[None]
         extra = pairs[self._free_count :]
-        self._extra = len(extra)
+        self._extra, self._extra_coordinates = len(extra), [f for _, f in extra]
         self.arrays: dict[str, Any] = {
             "parents": folding.parents,
             "axes": np.array([s.axes for s in folding.segments]).swapaxes(0, 1).copy(),
-            "slide_segments": slide_segments,
             "slide_signs": np.array([-1.0 if s.outboard else 1.0 for s in slides]),
             "slide_carriers": np.array(
                 [s.segment if s.outboard else folding.segments[s.segment].parent for s in slides],
@@ -68,9 +59,7 @@ class CoordinateScrews:
             "pair_segments": pair_segments,
             "moved": moved.astype(float),
             "moved_apart": (moved & apart).astype(float),
-            "extra_coordinates": np.array(
-                [f for _, f in pairs[self._free_count :]], dtype=np.int64
-            ),
+            "extra_coordinates": np.array(self._extra_coordinates, dtype=np.int64),
         }
         self.arrays |= self._sum_pairs.arrays | self._angles.arrays | self._slides.arrays
 
@@ -115,30 +104,68 @@ class CoordinateScrews:
         return torch.cat([torch.zeros_like(along), along], 1)
 
     def reduce(self, constant: Constant, screws: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
-        """J'Wr [B, F] and J'WJ [B, F, F] from screws [P, 6, B] and what each segment and all it
-        carries hold [S, 16, B]."""
-        held = carried.index_select(0, constant("pair_segments"))
-        wrench = torch.cat([held[:, MOMENT], held[:, FORCE]], 1)
-        gradient = (screws * wrench).sum(1).T
-        pushed = _momentum(held, screws).permute(2, 0, 1).contiguous()
-        moving = screws.permute(2, 1, 0).contiguous()
-        products = torch.bmm(pushed, moving)
-        # Row p, column q counts where q moves what p moves; where neither does, nothing.
-        hessian = products * constant("moved")
-        hessian += (products * constant("moved_apart")).mT
-        return self._merge(constant, gradient, hessian)
+        """J'Wr [B, F] and the lower triangle of J'WJ [B, F, F] (what is above it is undefined).
 
-    def _merge(
-        self, constant: Constant, gradient: Tensor, hessian: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Add the extra pairs of coordinates to their first ones."""
-        if not self._extra:
-            return gradient.contiguous(), hessian
+        From screws [P, 6, B] and what each segment and all it carries hold [S, 16, B].
+        """
+        count = self._free_count
+        held = carried.index_select(0, constant("pair_segments"))
+        turning, moving = screws[:, :3], screws[:, 3:]
+        work = turning * held[:, MOMENT] + moving * held[:, FORCE]
+        gradient = work.sum(1).T.contiguous()
+        momentum = _momentum(held, screws)
+        pushed = momentum.permute(2, 0, 1).contiguous()
+        moving = screws.permute(2, 1, 0).contiguous()
+        # Row p, column q: where q moves what p moves. Rows are sorted from the root outwards, so
+        # below the diagonal that is all there is.
+        hessian = torch.bmm(pushed[:, :count], moving[..., :count])
+        hessian *= constant("moved")[:count, :count]
+        if self._extra:
+            self._add_extra(constant, gradient, hessian, pushed, moving)
+        return gradient[:, :count], hessian
+
+    def _add_extra(
+        self, constant: Constant, gradient: Tensor, hessian: Tensor, pushed: Tensor, moving: Tensor
+    ) -> None:
+        """Add the pairs beyond the first of a coordinate, in place."""
         count, index = self._free_count, constant("extra_coordinates")
-        merged = gradient[:, :count].contiguous().index_add(1, index, gradient[:, count:])
-        rows = hessian[:, :count].contiguous().index_add(1, index, hessian[:, count:])
-        both = rows[..., :count].contiguous().index_add(2, index, rows[..., count:])
-        return merged, both
+        gradient[:, :count].index_add_(1, index, gradient[:, count:].contiguous())
+        rows = torch.bmm(pushed[:, count:], moving) * constant("moved")[count:]
+        columns = torch.bmm(pushed, moving[..., count:]) * constant("moved_apart")[:, count:]
+        rows = rows + columns.mT
+        hessian.index_add_(1, index, rows[..., :count].contiguous())
+        for extra, coordinate in enumerate(self._extra_coordinates):
+            hessian[:, :, coordinate] += rows[:, extra, :count]
+            for other, its_coordinate in enumerate(self._extra_coordinates):
+                hessian[:, coordinate, its_coordinate] += rows[:, extra, count + other]
+
+
+def _driven(
+    angles: Coefficients, slides: Coefficients, folding: Folding
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Of every entry, angles first: segment, free coordinate, and how far from the root it acts
+    among the segment's axes (slides of the inboard side, three angles, slides of the other)."""
+    count = len(folding.segments)
+    sliding = [slide for segment in folding.segments for slide in segment.slides]
+    slide_segments = np.array([slide.segment for slide in sliding], dtype=np.int64)
+    slide_ranks = np.array([4 if slide.outboard else 0 for slide in sliding], dtype=np.int64)
+    return (
+        np.concatenate([angles.values % count, slide_segments[slides.values]]),
+        np.concatenate([angles.coordinates, slides.coordinates]),
+        np.concatenate([1 + angles.values // count, slide_ranks[slides.values]]),
+    )
+
+
+def from_root_outwards(drive: Drive, folding: Folding, nodes: NodeDerivatives) -> IntArray:
+    """[F] order of the free coordinates by the first axis that each moves."""
+    tables = Coefficients("angle", drive, nodes), Coefficients("slide", drive, nodes)
+    segments, coordinates, ranks = _driven(*tables, folding)
+    first = np.zeros(nodes.free_count, dtype=np.int64)
+    places = 5 * segments + ranks
+    # Descending, so that the smallest place of a coordinate is written last.
+    order = np.argsort(-places, kind="stable")
+    first[coordinates[order]] = places[order]
+    return np.argsort(first, kind="stable")
 
 
 def ancestry(folding: Folding) -> np.ndarray:
@@ -166,7 +193,7 @@ def _pairs(segments: IntArray, coordinates: IntArray, free_count: int) -> list[t
 
 
 def _momentum(held: Tensor, screws: Tensor) -> Tensor:
-    """Spatial inertias [P, 16, B] times screws [P, 6, B]: moment, then force."""
+    """Spatial inertias in [P, 16, B] times screws [P, 6, B]: moment, then force."""
     turning, moving = screws[:, :3], screws[:, 3:]
     weight, first = held[:, WEIGHT], held[:, FIRST]
     xx, yy, zz, xy, xz, yz = held[:, SECOND].unbind(1)

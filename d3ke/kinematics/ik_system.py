@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from d3ke.arrays import FloatArray, IntArray
 from d3ke.kinematics.ik_coefficients import Coefficients, NodeDerivatives
-from d3ke.kinematics.ik_screws import CoordinateScrews, ancestry
+from d3ke.kinematics.ik_screws import CoordinateScrews, ancestry, from_root_outwards
 from d3ke.skeleton import Skeleton
 from d3ke.skeleton.constants import PackedConstants
 from d3ke.skeleton.drive import Drive
@@ -61,7 +61,7 @@ class NormalEquations(NamedTuple):
     gradient: Tensor
     """[B, F] half the cost's."""
     hessian: Tensor
-    """[B, F, F] half the cost's, Gauss-Newton."""
+    """[B, F, F] half the cost's, Gauss-Newton; its lower triangle only."""
 
 
 class MarkerSystem(nn.Module):
@@ -73,7 +73,7 @@ class MarkerSystem(nn.Module):
     def __init__(self, skeleton: Skeleton, free: IntArray, task_weights: FloatArray) -> None:
         """Args:
         skeleton: with exactly the markers to follow, M.
-        free: [F] coordinates to solve for; none of them coupled.
+        free: [F] coordinates to solve for; none of them coupled. `self.free` has their order.
         task_weights: [Q] of coordinate tasks, m^2/rad^2 or m^2/m^2; 0 = no task.
         """
         super().__init__()
@@ -85,13 +85,14 @@ class MarkerSystem(nn.Module):
         folding = fold(skeleton).selected(*selection)
         loaded = fold(with_unit_weights(skeleton)).selected(*selection)
         count = len(skeleton.coordinates)
-        self.free = torch.from_numpy(np.asarray(free, dtype=np.int64))
         self.coupled = [coupler.dependent for coupler in skeleton.couplers]
         columns = {q: q for q in range(count)}
         self._drive = Drive(skeleton, folding, columns, skeleton.coordinate_defaults, self.coupled)
         self._tree = SegmentTree(folding)
         self._offsets = ScaledOffsets(offset_rows(folding), len(skeleton.bodies))
-        self._nodes = NodeDerivatives(self._drive, free, count)
+        given = NodeDerivatives(self._drive, free, count)
+        self.free = free[from_root_outwards(self._drive, folding, given)]
+        self._nodes = NodeDerivatives(self._drive, self.free, count)
         self._screws = CoordinateScrews(self._drive, folding, self._nodes)
         self._coupled_slopes = Coefficients("coupled", self._drive, self._nodes)
         self._take_markers = RowTake("markers", folding.marker_segments, self._tree.count)
@@ -102,7 +103,7 @@ class MarkerSystem(nn.Module):
         more = (self._coupled_slopes, self._take_markers, self._sum_markers)
         arrays = {
             "loaded_offsets": loaded_offsets(offset_rows(loaded)),
-            "free": np.asarray(free, dtype=np.int64),
+            "free": self.free,
             "coupled_index": np.array(self.coupled, dtype=np.int64),
             "carried": ancestry(folding).T.astype(float),
             "task_weights": task_weights,
@@ -210,7 +211,7 @@ class MarkerSystem(nn.Module):
 
 
 def _carried(points: Tensor, weights: Tensor, pulls: Tensor) -> Tensor:
-    """[M, 16, B] what each marker adds to its segment, about the origin of ground."""
+    """[M, 16, B] what each marker adds to its segment; see `ik_screws`."""
     x, y, z = points.unbind(1)
     weighted = weights.unsqueeze(1) * points
     wx, wy, wz = weighted.unbind(1)

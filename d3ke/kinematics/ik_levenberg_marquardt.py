@@ -1,0 +1,148 @@
+"""Levenberg-Marquardt on many frames at once, each with its own damping."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from d3ke.kinematics.ik_gauss_newton import Bounds, gauss_newton_step
+from d3ke.kinematics.ik_system import MarkerSystem, NormalEquations, Targets
+
+_DAMPING = 1e-4
+"""At the start, in the Hessian's unit (m^2 per rad^2 or m^2)."""
+_LEAST_DAMPING = 1e-9
+_HONEST_DAMPING = 1e-5
+"""Under more damping than this a small decrease says nothing about the optimum."""
+_MAX_STEP = 0.35
+"""Largest change of a coordinate in one step, rad or m: far steps end in other local minima."""
+_NOTHING = 1e-16
+"""m^2: decreases of the cost below this are round-off."""
+
+
+class Solution(NamedTuple):
+    """Of B frames."""
+
+    coordinates: Tensor
+    """[Q, B] rad or m; coupled coordinates are not set (`MarkerSystem.complete`)."""
+    cost: Tensor
+    """[B] m^2."""
+    converged: Tensor
+    """[B] True where a Gauss-Newton step with next to no damping promises to lower the cost by
+    less than the share `accuracy`."""
+    iterations: Tensor
+    """[B]"""
+
+
+def minimise(
+    system: MarkerSystem,
+    start: Tensor,
+    targets: Targets,
+    bounds: Bounds,
+    *,
+    accuracy: float,
+    max_iterations: int,
+) -> Solution:
+    """The optimum of every frame, from `start` [Q, B] rad or m."""
+    free = torch.from_numpy(system.free).to(start.device)
+    result = start.clone()
+    result[free] = bounds.clamp(start[free].T).T
+    count = start.shape[1]
+    state = _State.begin(system, free, result, targets)
+    cost = state.equations.cost.clone()
+    converged = torch.zeros(count, dtype=torch.bool, device=start.device)
+    iterations = torch.zeros(count, dtype=torch.int64, device=start.device)
+    for _ in range(max_iterations):
+        iterations[state.frames] += (~state.done).long()
+        state.advance(bounds, accuracy)
+        finished = float(state.done.double().mean())
+        if finished > 0.25:
+            state.store(result, cost, converged)
+            if finished == 1.0:
+                break
+            state = state.undone()
+    state.store(result, cost, converged)
+    return Solution(result, cost, converged, iterations)
+
+
+class _State:
+    """Frames that are still being worked on."""
+
+    def __init__(
+        self,
+        system: MarkerSystem,
+        free: Tensor,
+        frames: Tensor,
+        coordinates: Tensor,
+        targets: Targets,
+        equations: NormalEquations,
+        damping: Tensor,
+    ) -> None:
+        self.system, self.free, self.frames = system, free, frames
+        self.coordinates, self.targets = coordinates, targets
+        self.equations, self.damping = equations, damping
+        self.done = torch.zeros_like(frames, dtype=torch.bool)
+        self.converged = torch.zeros_like(self.done)
+
+    @classmethod
+    def begin(
+        cls, system: MarkerSystem, free: Tensor, coordinates: Tensor, targets: Targets
+    ) -> _State:
+        frames = torch.arange(coordinates.shape[1], device=coordinates.device)
+        damping = torch.full_like(coordinates[0], _DAMPING)
+        equations = system(coordinates, targets)
+        return cls(system, free, frames, coordinates.clone(), targets, equations, damping)
+
+    def undone(self) -> _State:
+        """Without the frames that are done."""
+        left = (~self.done).nonzero().flatten()
+        return _State(
+            self.system,
+            self.free,
+            self.frames[left],
+            self.coordinates[:, left],
+            self.targets.frames(left),
+            NormalEquations(*(part[left] for part in self.equations)),
+            self.damping[left],
+        )
+
+    def store(self, coordinates: Tensor, cost: Tensor, converged: Tensor) -> None:
+        """Write this state into arrays of all frames."""
+        coordinates[:, self.frames] = self.coordinates
+        cost[self.frames] = self.equations.cost
+        converged[self.frames] = self.converged
+
+    def advance(self, bounds: Bounds, accuracy: float) -> None:
+        """One step of every frame."""
+        cost = self.equations.cost
+        now = self.coordinates[self.free].T
+        _, gradient, hessian = self.equations
+        step = gauss_newton_step(now, gradient, hessian, self.damping, bounds)
+        share = _MAX_STEP / step.change.abs().amax(1).clamp_min(_MAX_STEP)
+        trial = self.coordinates.clone()
+        trial[self.free] = bounds.clamp(now + step.change * share.unsqueeze(-1)).T
+        new = self.system(trial, self.targets)
+        better = ~self.done & (new.cost <= cost + 1e-13 * cost + _NOTHING)
+        small = step.decrease.abs() <= accuracy * cost + _NOTHING
+        self.converged |= small & (self.damping <= _HONEST_DAMPING) & ~self.done
+        self.done |= self.converged
+        gain = (cost - new.cost) / step.decrease.clamp_min(_NOTHING)
+        self._damp(better, torch.where((share < 1.0) | small, 1.0, gain))
+        self._accept(better, trial, new)
+
+    def _damp(self, better: Tensor, gain: Tensor) -> None:
+        """Less damping where the model foretold the cost well, more where it did not."""
+        factor = torch.where(gain > 0.75, 0.05, torch.where(gain > 0.25, 0.5, 2.0))
+        eased = (self.damping * factor).clamp_min(_LEAST_DAMPING)
+        hardened = (self.damping * 10.0).clamp_min(1e-7)
+        self.damping = torch.where(better, eased, hardened)
+
+    def _accept(self, better: Tensor, trial: Tensor, new: NormalEquations) -> None:
+        if better.all():
+            self.coordinates, self.equations = trial, new
+            return
+        self.coordinates = torch.where(better, trial, self.coordinates)
+        accepted = better.nonzero().flatten()
+        for old, fresh in zip(self.equations, new, strict=True):
+            old[accepted] = fresh[accepted]
