@@ -1,12 +1,18 @@
-"""Marker data to joint angles with OpenSim: files, marker sets, scaling, inverse kinematics."""
+"""Marker data to joint angles: files, marker sets, scaling, inverse kinematics."""
 
+from d3ke.kinematics.ik_result import IKResult
+from d3ke.kinematics.ik_tasks import CoordinateTask, IKTasks, read_ik_setup
 from d3ke.kinematics.inverse_kinematics import InverseKinematicsResult, opensim_inverse_kinematics
 from d3ke.kinematics.marker_set import MarkerSet
 from d3ke.kinematics.mot import Motion, read_mot, write_mot
 from d3ke.kinematics.scaling import ScaledSubject, ScalingSettings, scale_subject
+from d3ke.kinematics.solve_ik import solve_ik
 from d3ke.kinematics.trc import MarkerTrajectories, read_trc, write_trc
 
 __all__ = [
+    "CoordinateTask",
+    "IKResult",
+    "IKTasks",
     "InverseKinematicsResult",
     "MarkerSet",
     "MarkerTrajectories",
@@ -14,9 +20,11 @@ __all__ = [
     "ScaledSubject",
     "ScalingSettings",
     "opensim_inverse_kinematics",
+    "read_ik_setup",
     "read_mot",
     "read_trc",
     "scale_subject",
+    "solve_ik",
     "write_mot",
     "write_trc",
 ]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 _HELD = 1e12
 """Added to the diagonal of a coordinate that must not move."""
-_BOUND_PASSES = 8
+_BOUND_PASSES = 1
 """How often a step may meet more bounds."""
 
 
@@ -19,6 +19,10 @@ class Bounds(NamedTuple):
     low: Tensor
     """[F] rad or m."""
     high: Tensor
+
+    def to(self, device: torch.device) -> Bounds:
+        """The same on a device."""
+        return Bounds(self.low.to(device), self.high.to(device))
 
     def clamp(self, values: Tensor) -> Tensor:
         """Values [..., F] within the bounds."""
@@ -41,7 +45,7 @@ def gauss_newton_step(
 
     Args:
         gradient: [B, F] half the cost's.
-        hessian: [B, F, F] half the cost's, lower triangle; changed and restored.
+        hessian: [B, F, F] half the cost's, lower triangle, zero above; changed and restored.
         damping: [B] added to the Hessian's diagonal.
     """
     held = ((now <= bounds.low) & (gradient > 0)) | ((now >= bounds.high) & (gradient < 0))
@@ -67,10 +71,9 @@ def gauss_newton_step(
 
 
 def _times(lower: Tensor, vector: Tensor) -> Tensor:
-    """Symmetric matrices given by their lower triangles [B, F, F] times vectors [B, F]."""
-    low = lower.tril()
+    """Symmetric matrices given by their lower triangles [B, F, F] (zero above) times [B, F]."""
     column = vector.unsqueeze(-1)
-    product = (low @ column + low.mT @ column).squeeze(-1)
+    product = (lower @ column + lower.mT @ column).squeeze(-1)
     return product - lower.diagonal(dim1=-2, dim2=-1) * vector
 
 

@@ -15,6 +15,9 @@ _DAMPING = 1e-4
 _LEAST_DAMPING = 1e-9
 _HONEST_DAMPING = 1e-5
 """Under more damping than this a small decrease says nothing about the optimum."""
+_FIRM_DAMPING = 1e-7
+"""At least this much after a step that did not help."""
+_CPU_BATCH = 256
 _MAX_STEP = 0.35
 """Largest change of a coordinate in one step, rad or m: far steps end in other local minima."""
 _NOTHING = 1e-16
@@ -114,35 +117,37 @@ class _State:
         converged[self.frames] = self.converged
 
     def advance(self, bounds: Bounds, accuracy: float) -> None:
-        """One step of every frame."""
-        cost = self.equations.cost
-        now = self.coordinates[self.free].T
-        _, gradient, hessian = self.equations
-        step = gauss_newton_step(now, gradient, hessian, self.damping, bounds)
+        """One step of every frame, in batches that stay in the processor's cache."""
+        size = _CPU_BATCH if self.frames.device.type == "cpu" else len(self.frames)
+        for first in range(0, len(self.frames), size):
+            self._advance(slice(first, first + size), bounds, accuracy)
+
+    def _advance(self, part: slice, bounds: Bounds, accuracy: float) -> None:
+        equations = NormalEquations(*(whole[part] for whole in self.equations))
+        coordinates, damping = self.coordinates[:, part], self.damping[part]
+        cost, done = equations.cost, self.done[part]
+        now = coordinates[self.free].T
+        step = gauss_newton_step(now, equations.gradient, equations.hessian, damping, bounds)
         share = _MAX_STEP / step.change.abs().amax(1).clamp_min(_MAX_STEP)
-        trial = self.coordinates.clone()
+        trial = coordinates.clone()
         trial[self.free] = bounds.clamp(now + step.change * share.unsqueeze(-1)).T
-        new = self.system(trial, self.targets)
-        better = ~self.done & (new.cost <= cost + 1e-13 * cost + _NOTHING)
+        new = self.system(trial, self.targets.frames(part))
+        better = ~done & (new.cost <= cost + 1e-13 * cost + _NOTHING)
         small = step.decrease.abs() <= accuracy * cost + _NOTHING
-        self.converged |= small & (self.damping <= _HONEST_DAMPING) & ~self.done
-        self.done |= self.converged
+        finished = ~done & small & (damping <= _HONEST_DAMPING)
         gain = (cost - new.cost) / step.decrease.clamp_min(_NOTHING)
-        self._damp(better, torch.where((share < 1.0) | small, 1.0, gain))
-        self._accept(better, trial, new)
-
-    def _damp(self, better: Tensor, gain: Tensor) -> None:
-        """Less damping where the model foretold the cost well, more where it did not."""
-        factor = torch.where(gain > 0.75, 0.05, torch.where(gain > 0.25, 0.5, 2.0))
-        eased = (self.damping * factor).clamp_min(_LEAST_DAMPING)
-        hardened = (self.damping * 10.0).clamp_min(1e-7)
-        self.damping = torch.where(better, eased, hardened)
-
-    def _accept(self, better: Tensor, trial: Tensor, new: NormalEquations) -> None:
-        if better.all():
-            self.coordinates, self.equations = trial, new
-            return
-        self.coordinates = torch.where(better, trial, self.coordinates)
+        gain = torch.where((share < 1.0) | small, 1.0, gain)
+        self.damping[part] = _damped(damping, better, gain)
+        self.converged[part] |= finished
+        self.done[part] |= finished
+        self.coordinates[:, part] = torch.where(better, trial, coordinates)
         accepted = better.nonzero().flatten()
-        for old, fresh in zip(self.equations, new, strict=True):
+        for old, fresh in zip(equations, new, strict=True):
             old[accepted] = fresh[accepted]
+
+
+def _damped(damping: Tensor, better: Tensor, gain: Tensor) -> Tensor:
+    """Less damping where the model foretold the cost well, more where it did not."""
+    factor = torch.where(gain > 0.75, 0.05, torch.where(gain > 0.25, 0.5, 2.0))
+    eased = (damping * factor).clamp_min(_LEAST_DAMPING)
+    return torch.where(better, eased, (damping * 10.0).clamp_min(_FIRM_DAMPING))

@@ -58,6 +58,7 @@ class CoordinateScrews:
             ),
             "pair_segments": pair_segments,
             "moved": moved.astype(float),
+            "moved_below": np.tril(moved[: self._free_count, : self._free_count]).astype(float),
             "moved_apart": (moved & apart).astype(float),
             "extra_coordinates": np.array(self._extra_coordinates, dtype=np.int64),
         }
@@ -104,7 +105,7 @@ class CoordinateScrews:
         return torch.cat([torch.zeros_like(along), along], 1)
 
     def reduce(self, constant: Constant, screws: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
-        """J'Wr [B, F] and the lower triangle of J'WJ [B, F, F] (what is above it is undefined).
+        """J'Wr [B, F] and the lower triangle of J'WJ [B, F, F], zero above the diagonal.
 
         From screws [P, 6, B] and what each segment and all it carries hold [S, 16, B].
         """
@@ -119,7 +120,7 @@ class CoordinateScrews:
         # Row p, column q: where q moves what p moves. Rows are sorted from the root outwards, so
         # below the diagonal that is all there is.
         hessian = torch.bmm(pushed[:, :count], moving[..., :count])
-        hessian *= constant("moved")[:count, :count]
+        hessian *= constant("moved_below")
         if self._extra:
             self._add_extra(constant, gradient, hessian, pushed, moving)
         return gradient[:, :count], hessian
@@ -127,17 +128,18 @@ class CoordinateScrews:
     def _add_extra(
         self, constant: Constant, gradient: Tensor, hessian: Tensor, pushed: Tensor, moving: Tensor
     ) -> None:
-        """Add the pairs beyond the first of a coordinate, in place."""
+        """Add the pairs beyond the first of a coordinate, in place, below the diagonal."""
         count, index = self._free_count, constant("extra_coordinates")
         gradient[:, :count].index_add_(1, index, gradient[:, count:].contiguous())
         rows = torch.bmm(pushed[:, count:], moving) * constant("moved")[count:]
         columns = torch.bmm(pushed, moving[..., count:]) * constant("moved_apart")[:, count:]
         rows = rows + columns.mT
-        hessian.index_add_(1, index, rows[..., :count].contiguous())
-        for extra, coordinate in enumerate(self._extra_coordinates):
-            hessian[:, :, coordinate] += rows[:, extra, :count]
-            for other, its_coordinate in enumerate(self._extra_coordinates):
-                hessian[:, coordinate, its_coordinate] += rows[:, extra, count + other]
+        for extra, place in enumerate(self._extra_coordinates):
+            hessian[:, place, : place + 1] += rows[:, extra, : place + 1]
+            hessian[:, place:, place] += rows[:, extra, place:count]
+            for other, its_place in enumerate(self._extra_coordinates):
+                if its_place <= place:
+                    hessian[:, place, its_place] += rows[:, extra, count + other]
 
 
 def _driven(

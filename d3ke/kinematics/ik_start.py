@@ -29,7 +29,8 @@ class RootPlacement:
         self._index = torch.from_numpy(index)
         if self._movable:
             root = skeleton.bodies[int(skeleton.joint_children[self._root])]
-            self._layer = SkeletalModelLayer(skeleton, bodies=[root], joints=[], markers=[])
+            layer = SkeletalModelLayer(skeleton, bodies=[root], joints=[], markers=[])
+            self._layer = layer.to(system.constants.float64.device)
 
     def __call__(self, coordinates: Tensor, targets: Targets) -> Tensor:
         """Coordinates [Q, B] with the root's replaced."""

@@ -40,7 +40,7 @@ class Targets(NamedTuple):
     scales: Tensor | None
     """[N, 3, B] or [N, 3, 1] factors on the model as loaded."""
 
-    def frames(self, index: Tensor) -> Targets:
+    def frames(self, index: Tensor | slice) -> Targets:
         """Those of some frames."""
         scales = self.scales
         if scales is not None and scales.shape[-1] > 1:
@@ -61,7 +61,7 @@ class NormalEquations(NamedTuple):
     gradient: Tensor
     """[B, F] half the cost's."""
     hessian: Tensor
-    """[B, F, F] half the cost's, Gauss-Newton; its lower triangle only."""
+    """[B, F, F] half the cost's, Gauss-Newton; lower triangle, zero above."""
 
 
 class MarkerSystem(nn.Module):
@@ -171,8 +171,8 @@ class MarkerSystem(nn.Module):
         weights = constant("task_weights").index_select(0, free)
         away = (coordinates - targets.task_values).index_select(0, free).T
         cost = system.cost + (weights * away.square()).sum(1)
-        hessian = system.hessian + torch.diag(weights)
-        return NormalEquations(cost, system.gradient + weights * away, hessian)
+        system.hessian.diagonal(dim1=-2, dim2=-1).add_(weights)
+        return NormalEquations(cost, system.gradient + weights * away, system.hessian)
 
     def _add_coupled_tasks(
         self,
@@ -194,7 +194,7 @@ class MarkerSystem(nn.Module):
         weighted = weights.unsqueeze(-1) * jacobian
         cost = system.cost + (weights.unsqueeze(-1) * away.square()).sum(0)
         gradient = system.gradient + torch.einsum("bcf,cb->bf", weighted, away)
-        return NormalEquations(cost, gradient, system.hessian + weighted.mT @ jacobian)
+        return NormalEquations(cost, gradient, system.hessian + (weighted.mT @ jacobian).tril())
 
     def _scaled(self, constant: Constant, scales: Tensor | None) -> tuple[Tensor | None, Tensor]:
         if scales is None:

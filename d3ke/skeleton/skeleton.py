@@ -159,6 +159,30 @@ class Skeleton:
             marker_offset_maps=np.einsum("ij,mj->mij", np.eye(3), locations),
         )
 
+    def select_markers(self, names: Sequence[str]) -> Skeleton:
+        """The same skeleton with some of its markers, in this order; UnknownNameError."""
+        index = np.asarray(self.index_of("marker", list(names)), dtype=np.int64)
+        return replace(
+            self,
+            markers=tuple(names),
+            marker_bodies=self.marker_bodies[index],
+            marker_offset_maps=self.marker_offset_maps[index],
+        )
+
+    def check_scales(self, scales: Float[np.ndarray, "*batch N 3"]) -> None:
+        """InvalidInputError for factors that no body can have: zero, negative or not finite."""
+        bad = ~(np.isfinite(scales) & (scales > 0.0)).all(-1)
+        bad = bad.reshape(-1, len(self.bodies)).any(0)
+        if bad.any():
+            index = int(bad.argmax())
+            found = scales.reshape(-1, len(self.bodies), 3)[:, index]
+            value = found[~(np.isfinite(found) & (found > 0.0)).all(-1)][0]
+            raise InvalidInputError(
+                f"scale of body {self.bodies[index]!r}",
+                f"is {value.tolist()}",
+                "Factors are positive numbers; 1 leaves a body as it is.",
+            )
+
     def to_json(self) -> dict[str, Any]:
         """Everything as plain lists, numbers and names."""
         data: dict[str, Any] = {"format": FORMAT, "version": VERSION, "name": self.name}

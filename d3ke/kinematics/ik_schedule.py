@@ -1,0 +1,128 @@
+"""In which order the frames of trials are solved, and from where each starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from d3ke.kinematics.ik_gauss_newton import Bounds
+from d3ke.kinematics.ik_levenberg_marquardt import Solution, minimise
+from d3ke.kinematics.ik_start import RootPlacement
+from d3ke.kinematics.ik_system import MarkerSystem, Targets
+
+_STRIDE = 8
+"""Every so many frames start from the default pose; those between start from their solutions."""
+_POOL = 2048
+"""Frames held in memory at once (a Hessian each)."""
+_SUSPECT = 1.5
+"""A frame whose cost is so much higher than a neighbour's may sit in another local minimum."""
+_REPAIRS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Solves frames [trials * T], trial after trial."""
+
+    system: MarkerSystem
+    place: RootPlacement
+    targets: Targets
+    bounds: Bounds
+    trials: int
+    usable: Tensor
+    """[trials * T] True where enough markers are measured."""
+    accuracy: float
+    max_iterations: int
+
+    def from_default(self, default: Tensor) -> Solution:
+        """From the default pose [Q, B]: anchors first, then what lies between, then repairs."""
+        frames = self.usable.nonzero().flatten()
+        solution = _unsolved(default)
+        is_anchor = self._anchors(frames)
+        anchors, between = frames[is_anchor], frames[~is_anchor]
+        self._solve(solution, anchors, self._placed(default[:, anchors], anchors))
+        if len(between):
+            start = self._interpolated(solution.coordinates, anchors, between)
+            self._solve(solution, between, self._placed(start, between))
+        for _ in range(_REPAIRS):
+            if not self._repair(solution, frames):
+                break
+        return solution
+
+    def from_start(self, start: Tensor) -> Solution:
+        """From given coordinates [Q, B]."""
+        frames = self.usable.nonzero().flatten()
+        solution = _unsolved(start)
+        self._solve(solution, frames, start[:, frames])
+        return solution
+
+    def _anchors(self, frames: Tensor) -> Tensor:
+        """[len(frames)] every so many usable frames of a trial, and its first and last."""
+        trial = frames // (len(self.usable) // self.trials)
+        changes = torch.ones_like(trial, dtype=torch.bool)
+        changes[1:] = trial[1:] != trial[:-1]
+        first = torch.where(changes, torch.arange(len(frames), device=frames.device), 0)
+        within = torch.arange(len(frames), device=frames.device) - first.cummax(0).values
+        ends = torch.ones_like(changes)
+        ends[:-1] = changes[1:]
+        return (within % _STRIDE == 0) | ends
+
+    def _placed(self, coordinates: Tensor, frames: Tensor) -> Tensor:
+        return self.place(coordinates, self.targets.frames(frames))
+
+    def _interpolated(self, coordinates: Tensor, anchors: Tensor, frames: Tensor) -> Tensor:
+        """Linear in time between the anchors before and after; both are of the frame's trial."""
+        after = torch.searchsorted(anchors, frames).clamp(1, len(anchors) - 1)
+        early, late = anchors[after - 1], anchors[after]
+        share = (frames - early) / (late - early)
+        return torch.lerp(coordinates[:, early], coordinates[:, late], share.to(coordinates.dtype))
+
+    def _solve(self, solution: Solution, frames: Tensor, start: Tensor) -> None:
+        """Minimise from `start`, and keep what is better than `solution` in place."""
+        for part in torch.arange(len(frames), device=frames.device).split(_POOL):
+            chosen = frames[part]
+            found = minimise(
+                self.system,
+                start[:, part],
+                self.targets.frames(chosen),
+                self.bounds,
+                accuracy=self.accuracy,
+                max_iterations=self.max_iterations,
+            )
+            solution.iterations[chosen] += found.iterations
+            better = found.cost < solution.cost[chosen]
+            kept = chosen[better]
+            solution.coordinates[:, kept] = found.coordinates[:, better]
+            solution.cost[kept] = found.cost[better]
+            solution.converged[kept] = found.converged[better]
+
+    def _repair(self, solution: Solution, frames: Tensor) -> bool:
+        """Start suspect frames again from the better one of their neighbours."""
+        per_trial = len(self.usable) // self.trials
+        best = torch.full_like(solution.cost, torch.inf)
+        source = torch.arange(len(best), device=best.device)
+        for shift in (-1, 1):
+            neighbour = (frames + shift).clamp(0, len(best) - 1)
+            same = (neighbour // per_trial == frames // per_trial) & (neighbour != frames)
+            cost = torch.where(same, solution.cost[neighbour], torch.inf)
+            closer = cost < best[frames]
+            source[frames] = torch.where(closer, neighbour, source[frames])
+            best[frames] = torch.minimum(best[frames], cost)
+        suspect = frames[solution.cost[frames] > _SUSPECT * best[frames]]
+        if not len(suspect):
+            return False
+        before = solution.cost[suspect].clone()
+        start = self._placed(solution.coordinates[:, source[suspect]], suspect)
+        self._solve(solution, suspect, start)
+        return bool((solution.cost[suspect] < 0.99 * before).any())
+
+
+def _unsolved(coordinates: Tensor) -> Solution:
+    count = coordinates.shape[1]
+    return Solution(
+        coordinates.clone(),
+        torch.full_like(coordinates[0], torch.inf),
+        torch.zeros(count, dtype=torch.bool, device=coordinates.device),
+        torch.zeros(count, dtype=torch.int64, device=coordinates.device),
+    )

@@ -1,0 +1,271 @@
+"""Inverse kinematics of whole trials: joint angles from markers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from d3ke.arrays import BoolArray, FloatArray, IntArray
+from d3ke.errors import InvalidInputError, UnknownNameError
+from d3ke.kinematics.ik_bounds import coordinate_bounds
+from d3ke.kinematics.ik_opensim import solve_with_opensim
+from d3ke.kinematics.ik_problem import IKProblem
+from d3ke.kinematics.ik_result import IKResult
+from d3ke.kinematics.ik_schedule import Schedule
+from d3ke.kinematics.ik_start import RootPlacement
+from d3ke.kinematics.ik_system import MarkerSystem, Targets
+from d3ke.kinematics.ik_tasks import CoordinateTask
+from d3ke.skeleton import Skeleton, full_body_model_path
+
+SOLVERS = ("batched", "opensim")
+REGULARIZATION = 1e-8
+"""m^2, of a coordinate half its range away from its default: as much as 0.1 mm at every marker.
+Far below any measurement, yet it decides what the markers leave open (which joint of the spine
+bends, a wrist's turn), where without it the optimum is a flat valley."""
+
+
+def solve_ik(
+    skeleton: Skeleton,
+    markers: FloatArray | Tensor,
+    weights: FloatArray | Mapping[str, float] | None = None,
+    *,
+    marker_names: Sequence[str] | None = None,
+    coordinate_tasks: Sequence[CoordinateTask] = (),
+    locked: Sequence[str] = (),
+    initial: FloatArray | None = None,
+    scales: FloatArray | None = None,
+    regularization: float = REGULARIZATION,
+    solver: Literal["batched", "opensim"] = "batched",
+    model_path: str | Path | None = None,
+    times: FloatArray | None = None,
+    accuracy: float = 1e-4,
+    max_iterations: int = 100,
+    device: str | torch.device = "cpu",
+) -> IKResult:
+    """Coordinates at which a skeleton's markers fit measured ones best, frame by frame.
+
+    Minimises sum w |p - o|^2 / sum w + sum c (q - v)^2 per frame, as OpenSim does (the formulas
+    and their proof are in `ik_opensim`), with coordinate couplers exact and clamped coordinates in
+    their ranges. All frames are solved in one batch by Levenberg-Marquardt with an analytic
+    Jacobian; the optimum does not depend on the frame before.
+
+    Args:
+        skeleton: the model; `Skeleton.from_osim`, `Skeleton.full_body`.
+        markers: [*trials, T, M, 3] m, ground frame; NaN = not measured.
+        weights: [M], or by name (others 0); all 1 if left out.
+        marker_names: M names of the skeleton's markers; default: all, in its order.
+        coordinate_tasks: coordinates to keep near values.
+        locked: coordinates that keep their start's value, beside those the model locks.
+        initial: [Q] or [*trials, T, Q] rad or m, to start from. Default: the default pose, its
+            root moved to the markers.
+        scales: [N, 3] or [*trials, N, 3] factors of the bodies, for a model that is not scaled.
+        regularization: m^2; see `REGULARIZATION`. Angles outside the root joint only. 0 = none.
+        solver: "opensim" is OpenSim's own InverseKinematicsSolver, the reference (a frame at a
+            time; `regularization`, `max_iterations` and `device` do not apply).
+        model_path: the .osim file of the skeleton, for OpenSim; known for the built-in model.
+        times: [T] s, for OpenSim (prescribed coordinates).
+        accuracy: batched: converged when a step promises to lower the cost by a smaller share;
+            OpenSim: its tolerance (its tool's default is 1e-5).
+        max_iterations: steps per frame and start.
+        device: where the batched solver computes, in float64.
+
+    Raises:
+        InvalidInputError: shapes, values or units that cannot be right; names the thing.
+        UnknownNameError: a marker, coordinate or solver that does not exist.
+        UnsupportedModelError: a coupled coordinate is locked.
+        KinematicsError: no frame has three measured markers with a weight.
+    """
+    if solver not in SOLVERS:
+        raise UnknownNameError("solver", solver, SOLVERS)
+    for name, value in (("accuracy", accuracy), ("regularization", regularization)):
+        if not np.isfinite(value) or value < 0.0:
+            raise InvalidInputError(name, f"is {value}, not a number of 0 or more")
+    if isinstance(markers, Tensor):
+        markers = markers.detach().cpu().double().numpy()
+    problem = IKProblem.checked(
+        skeleton,
+        markers,
+        weights,
+        marker_names=marker_names,
+        coordinate_tasks=coordinate_tasks,
+        locked=locked,
+        initial=initial,
+        scales=scales,
+    )
+    if solver == "opensim":
+        path = _model_file(skeleton, model_path)
+        return _by_opensim(problem, path, locked, times, accuracy)
+    with torch.no_grad():
+        return _batched(problem, regularization, accuracy, max_iterations, torch.device(device))
+
+
+def _batched(
+    problem: IKProblem,
+    regularization: float,
+    accuracy: float,
+    max_iterations: int,
+    device: torch.device,
+) -> IKResult:
+    skeleton = problem.skeleton
+    trials, frames = problem.usable.shape
+    coupled = skeleton.index_of("coordinate", skeleton.coupled)
+    free = np.setdiff1d(np.flatnonzero(~problem.locked), coupled)
+    task_weights, task_values = _with_pull(problem, regularization, free)
+    system = MarkerSystem(skeleton, free, task_weights).to(device)
+    targets = _targets(problem, task_values, device)
+    schedule = Schedule(
+        system=system,
+        place=RootPlacement(skeleton, system),
+        targets=targets,
+        bounds=coordinate_bounds(skeleton, system.free).to(device),
+        trials=trials,
+        usable=torch.from_numpy(problem.usable.reshape(-1)).to(device),
+        accuracy=accuracy,
+        max_iterations=max_iterations,
+    )
+    start = torch.from_numpy(problem.start.reshape(trials * frames, -1).T.copy()).to(device)
+    solution = schedule.from_start(start) if problem.has_start else schedule.from_default(start)
+    coordinates = system.complete(solution.coordinates, targets.scales)
+    points = system.markers(coordinates, targets.scales).permute(2, 0, 1)
+    return _result(
+        problem,
+        coordinates.T.cpu().numpy(),
+        points.cpu().numpy(),
+        solution.converged.cpu().numpy(),
+        solution.iterations.cpu().numpy(),
+    )
+
+
+def _with_pull(
+    problem: IKProblem, regularization: float, free: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """Task weights [Q] and values [T, Q] with the pull towards the default pose where no task
+    is."""
+    skeleton = problem.skeleton
+    weights, values = problem.task_arrays()
+    half_range = np.ptp(skeleton.coordinate_ranges, axis=1) / 2
+    pulled = np.zeros(len(weights), dtype=bool)
+    pulled[free] = (skeleton.coordinate_rotational & (half_range > 0.0))[free]
+    if skeleton.root_coordinates:
+        pulled[np.asarray(skeleton.index_of("coordinate", skeleton.root_coordinates))] = False
+    pulled &= weights == 0.0
+    # A range of many turns says nothing: pull as for one turn.
+    reach = np.clip(half_range, 1e-3, np.pi)
+    return np.where(pulled, regularization / reach**2, weights), values
+
+
+def _targets(problem: IKProblem, task_values: FloatArray, device: torch.device) -> Targets:
+    trials, frames = problem.usable.shape
+    markers = torch.from_numpy(problem.markers).to(device).flatten(0, 1)
+    seen = torch.isfinite(markers[..., 0])
+    weights = torch.from_numpy(problem.weights).to(device) * seen
+    # A frame without markers is never solved; one avoids 0 / 0.
+    weights = weights / weights.sum(1, keepdim=True).clamp_min(1e-300)
+    values = torch.from_numpy(np.tile(task_values, (trials, 1))).to(device)
+    scales = None
+    if problem.scales is not None:
+        scales = torch.from_numpy(problem.scales).to(device).permute(1, 2, 0)
+        scales = scales if trials == 1 else scales.repeat_interleave(frames, -1)
+    return Targets(
+        torch.nan_to_num(markers).permute(1, 2, 0).contiguous(),
+        weights.T.contiguous(),
+        values.T.contiguous(),
+        scales,
+    )
+
+
+def _model_file(skeleton: Skeleton, model_path: str | Path | None) -> Path:
+    if model_path is not None:
+        return Path(model_path)
+    if skeleton.name == Skeleton.full_body().name:
+        return full_body_model_path()
+    raise InvalidInputError(
+        "solver 'opensim'",
+        f"needs the .osim file of skeleton {skeleton.name!r}",
+        "Pass model_path, or use solver='batched', which needs none.",
+    )
+
+
+def _by_opensim(
+    problem: IKProblem,
+    model_path: Path,
+    locked: Sequence[str],
+    times: FloatArray | None,
+    accuracy: float,
+) -> IKResult:
+    found = []
+    for trial, positions in enumerate(problem.markers):
+        found.append(
+            solve_with_opensim(
+                model_path,
+                problem.skeleton.markers,
+                positions,
+                problem.weights,
+                problem.tasks,
+                times,
+                accuracy=accuracy,
+                initial=problem.start[trial, 0] if problem.has_start else None,
+                locked=locked,
+                scales=None if problem.scales is None else problem.scales[trial],
+            )
+        )
+    solved = np.concatenate([solution.solved for solution in found])
+    return _result(
+        problem,
+        np.concatenate([solution.coordinates for solution in found]),
+        np.concatenate([solution.marker_positions for solution in found]),
+        solved,
+        np.zeros(len(solved), dtype=np.int64),
+    )
+
+
+def _result(
+    problem: IKProblem,
+    coordinates: FloatArray,
+    points: FloatArray,
+    converged: BoolArray,
+    iterations: IntArray,
+) -> IKResult:
+    skeleton, shape = problem.skeleton, problem.shape
+    trials, frames = problem.usable.shape
+    # Frames that could not be solved repeat the last one that was (the first, at the start).
+    last = np.where(problem.usable, np.arange(frames), -1)
+    last = np.maximum.accumulate(last, axis=1)
+    first = np.where(problem.usable.any(1), problem.usable.argmax(1), 0)[:, None]
+    source = (np.where(last < 0, first, last) + frames * np.arange(trials)[:, None]).reshape(-1)
+    coordinates, points = coordinates[source], points[source]
+    coordinates = _unwrapped(skeleton, coordinates.reshape(trials, frames, -1))
+    low, high = skeleton.coordinate_ranges.T
+    outside = (coordinates < low - 1e-6) | (coordinates > high + 1e-6)
+    converged = converged.reshape(trials, frames) & problem.usable
+    converged &= ~(outside & skeleton.coordinate_clamped & ~problem.locked).any(-1)
+    error = np.linalg.norm(points - problem.markers.reshape(points.shape), axis=-1)
+    scales = problem.scales
+    return IKResult(
+        coordinate_names=skeleton.coordinates,
+        coordinates=coordinates.reshape(*shape, -1),
+        marker_names=skeleton.markers,
+        marker_positions=points.reshape(*shape, -1, 3),
+        marker_error=error.reshape(*shape, -1),
+        solved=problem.usable.reshape(shape),
+        converged=converged.reshape(shape),
+        iterations=iterations.reshape(shape),
+        outside_range=outside.reshape(*shape, -1),
+        scales=None if scales is None else scales.reshape(*shape[:-1], *scales.shape[1:]),
+    )
+
+
+def _unwrapped(skeleton: Skeleton, coordinates: FloatArray) -> FloatArray:
+    """Root angles [K, T, Q] without jumps of whole turns, where no range forbids."""
+    names = skeleton.root_coordinates[:3]
+    if not names:
+        return coordinates
+    index = np.asarray(skeleton.index_of("coordinate", names))
+    index = index[skeleton.coordinate_rotational[index] & ~skeleton.coordinate_clamped[index]]
+    coordinates[..., index] = np.unwrap(coordinates[..., index], axis=1)
+    return coordinates
