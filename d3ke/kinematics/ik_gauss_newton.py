@@ -9,7 +9,7 @@ from torch import Tensor
 
 _HELD = 1e12
 """Added to the diagonal of a coordinate that must not move."""
-_BOUND_PASSES = 1
+_BOUND_PASSES = 3
 """How often a step may meet more bounds."""
 
 
@@ -27,6 +27,10 @@ class Bounds(NamedTuple):
     def clamp(self, values: Tensor) -> Tensor:
         """Values [..., F] within the bounds."""
         return torch.minimum(torch.maximum(values, self.low), self.high)
+
+    def held(self, values: Tensor, gradient: Tensor) -> Tensor:
+        """Where a bound keeps values [..., F] from following their negative gradient."""
+        return ((values <= self.low) & (gradient > 0)) | ((values >= self.high) & (gradient < 0))
 
 
 class GaussNewtonStep(NamedTuple):
@@ -48,12 +52,13 @@ def gauss_newton_step(
         hessian: [B, F, F] half the cost's, lower triangle, zero above; changed and restored.
         damping: [B] added to the Hessian's diagonal.
     """
-    held = ((now <= bounds.low) & (gradient > 0)) | ((now >= bounds.high) & (gradient < 0))
+    held = bounds.held(now, gradient)
     change = _solve(gradient, hessian, damping, held)
     stopped = torch.zeros_like(held)
     for _ in range(_BOUND_PASSES):
-        inside = bounds.clamp(now + change) - now
-        crossed = (inside != change) & ~stopped
+        there = now + change
+        inside = bounds.clamp(there) - now
+        crossed = ((there < bounds.low) | (there > bounds.high)) & ~stopped
         crossing = crossed.any(1).nonzero().flatten()
         if not len(crossing):
             break

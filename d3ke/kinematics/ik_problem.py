@@ -100,10 +100,10 @@ class IKProblem:
 
 
 def _check_unit(markers: FloatArray) -> None:
-    seen: BoolArray = np.asarray(np.isfinite(markers[..., 0]))
+    seen: BoolArray = np.asarray(np.isfinite(markers).all(-1))
     low = np.where(seen[..., None], markers, np.inf).min(-2)
     high = np.where(seen[..., None], markers, -np.inf).max(-2)
-    spread = np.where(seen.any(-1)[..., None], high - low, 0.0)
+    spread = np.where(seen.any(-1, keepdims=True), high - low, 0.0)
     if spread.size and np.median(spread.max(-1)) > _LARGEST_FRAME:
         raise InvalidInputError(
             "markers",
@@ -178,4 +178,4 @@ def _scales(
             "scales", f"have shape {factors.shape}, not ({count}, 3): a row per body"
         )
     skeleton.check_scales(factors)
-    return np.broadcast_to(factors, (*trials, count, 3)).reshape(-1, count, 3)
+    return np.broadcast_to(factors, (*trials, count, 3)).reshape(-1, count, 3).copy()

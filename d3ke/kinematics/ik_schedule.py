@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +19,8 @@ _STRIDE = 8
 """Every so many frames start from the default pose; those between start from their solutions."""
 _POOL = 2048
 """Frames held in memory at once (a Hessian each)."""
+_SMALLEST = 64
+"""Fewer frames are not worth a thread."""
 _SUSPECT = 1.5
 """A frame whose cost is so much higher than a neighbour's may sit in another local minimum."""
 _REPAIRS = 3
@@ -34,6 +39,8 @@ class Schedule:
     """[trials * T] True where enough markers are measured."""
     accuracy: float
     max_iterations: int
+    workers: int
+    """Threads that each solve a part of the frames."""
 
     def from_default(self, default: Tensor) -> Solution:
         """From the default pose [Q, B]: anchors first, then what lies between, then repairs."""
@@ -80,16 +87,21 @@ class Schedule:
 
     def _solve(self, solution: Solution, frames: Tensor, start: Tensor) -> None:
         """Minimise from `start`, and keep what is better than `solution` in place."""
-        for part in torch.arange(len(frames), device=frames.device).split(_POOL):
-            chosen = frames[part]
-            found = minimise(
+        size = min(_POOL, max(_SMALLEST, -(-len(frames) // self.workers)))
+        parts = torch.arange(len(frames), device=frames.device).split(size)
+
+        def work(part: Tensor) -> Solution:
+            return minimise(
                 self.system,
                 start[:, part],
-                self.targets.frames(chosen),
+                self.targets.frames(frames[part]),
                 self.bounds,
                 accuracy=self.accuracy,
                 max_iterations=self.max_iterations,
             )
+
+        for part, found in zip(parts, in_threads(work, parts, self.workers), strict=True):
+            chosen = frames[part]
             solution.iterations[chosen] += found.iterations
             better = found.cost < solution.cost[chosen]
             kept = chosen[better]
@@ -126,3 +138,30 @@ def _unsolved(coordinates: Tensor) -> Solution:
         torch.zeros(count, dtype=torch.bool, device=coordinates.device),
         torch.zeros(count, dtype=torch.int64, device=coordinates.device),
     )
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_threads(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> list[Result]:
+    """work(item) of each item, without gradients, on threads of one processor each.
+
+    PyTorch factorises a batch of matrices on one processor whatever its thread count, so that
+    frames, not operations, have to be shared out.
+    """
+    if workers == 1 or len(items) == 1:
+        return [work(item) for item in items]
+    threads = torch.get_num_threads()
+
+    def alone(item: Item) -> Result:
+        torch.set_num_threads(1)
+        # Whether gradients are kept is a matter of the thread.
+        with torch.no_grad():
+            return work(item)
+
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(alone, items))
+    finally:
+        torch.set_num_threads(threads)

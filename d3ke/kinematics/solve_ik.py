@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,18 +14,22 @@ from torch import Tensor
 from d3ke.arrays import BoolArray, FloatArray, IntArray
 from d3ke.errors import InvalidInputError, UnknownNameError
 from d3ke.kinematics.ik_bounds import coordinate_bounds
+from d3ke.kinematics.ik_levenberg_marquardt import Solution
 from d3ke.kinematics.ik_opensim import solve_with_opensim
 from d3ke.kinematics.ik_problem import IKProblem
 from d3ke.kinematics.ik_result import IKResult
+from d3ke.kinematics.ik_scales import ScaleEstimator, scale_slots
 from d3ke.kinematics.ik_schedule import Schedule
+from d3ke.kinematics.ik_smooth import smooth
 from d3ke.kinematics.ik_start import RootPlacement
 from d3ke.kinematics.ik_system import MarkerSystem, Targets
 from d3ke.kinematics.ik_tasks import CoordinateTask
-from d3ke.skeleton import Skeleton, full_body_model_path
+from d3ke.skeleton import MeasurementSet, Skeleton, full_body_model_path
 
+_STATIC_FRAMES = 20
 SOLVERS = ("batched", "opensim")
-REGULARIZATION = 1e-8
-"""m^2, of a coordinate half its range away from its default: as much as 0.1 mm at every marker.
+REGULARIZATION = 3e-8
+"""m^2, of a coordinate half its range away from its default: as much as 0.2 mm at every marker.
 Far below any measurement, yet it decides what the markers leave open (which joint of the spine
 bends, a wrist's turn), where without it the optimum is a flat valley."""
 
@@ -39,11 +44,13 @@ def solve_ik(
     locked: Sequence[str] = (),
     initial: FloatArray | None = None,
     scales: FloatArray | None = None,
+    estimate_scales: bool | MeasurementSet = False,
     regularization: float = REGULARIZATION,
+    smoothness: float = 0.0,
     solver: Literal["batched", "opensim"] = "batched",
     model_path: str | Path | None = None,
     times: FloatArray | None = None,
-    accuracy: float = 1e-4,
+    accuracy: float = 1e-5,
     max_iterations: int = 100,
     device: str | torch.device = "cpu",
 ) -> IKResult:
@@ -64,7 +71,12 @@ def solve_ik(
         initial: [Q] or [*trials, T, Q] rad or m, to start from. Default: the default pose, its
             root moved to the markers.
         scales: [N, 3] or [*trials, N, 3] factors of the bodies, for a model that is not scaled.
+        estimate_scales: find the factors that fit a static trial best, with its pose: those of a
+            measurement set, or one per body (True); `result.scales` holds them. From up to twenty
+            of the frames, of all trials together. Not with `scales` or OpenSim.
         regularization: m^2; see `REGULARIZATION`. Angles outside the root joint only. 0 = none.
+        smoothness: m^2 per rad^2 (or m^2) of change from frame to frame, added to the cost of a
+            trial; 0 = frames are independent. 1e-3 evens out noise at 100 Hz.
         solver: "opensim" is OpenSim's own InverseKinematicsSolver, the reference (a frame at a
             time; `regularization`, `max_iterations` and `device` do not apply).
         model_path: the .osim file of the skeleton, for OpenSim; known for the built-in model.
@@ -72,7 +84,8 @@ def solve_ik(
         accuracy: batched: converged when a step promises to lower the cost by a smaller share;
             OpenSim: its tolerance (its tool's default is 1e-5).
         max_iterations: steps per frame and start.
-        device: where the batched solver computes, in float64.
+        device: where the batched solver computes, in float64; on the CPU with as many threads as
+            `torch.get_num_threads()` says.
 
     Raises:
         InvalidInputError: shapes, values or units that cannot be right; names the thing.
@@ -82,7 +95,8 @@ def solve_ik(
     """
     if solver not in SOLVERS:
         raise UnknownNameError("solver", solver, SOLVERS)
-    for name, value in (("accuracy", accuracy), ("regularization", regularization)):
+    numbers = {"accuracy": accuracy, "regularization": regularization, "smoothness": smoothness}
+    for name, value in numbers.items():
         if not np.isfinite(value) or value < 0.0:
             raise InvalidInputError(name, f"is {value}, not a number of 0 or more")
     if isinstance(markers, Tensor):
@@ -98,38 +112,64 @@ def solve_ik(
         scales=scales,
     )
     if solver == "opensim":
+        if estimate_scales or smoothness:
+            name = "estimate_scales" if estimate_scales else "smoothness"
+            raise InvalidInputError(name, "is not for OpenSim's solver", "Use solver='batched'.")
         path = _model_file(skeleton, model_path)
         return _by_opensim(problem, path, locked, times, accuracy)
-    with torch.no_grad():
-        return _batched(problem, regularization, accuracy, max_iterations, torch.device(device))
-
-
-def _batched(
-    problem: IKProblem,
-    regularization: float,
-    accuracy: float,
-    max_iterations: int,
-    device: torch.device,
-) -> IKResult:
-    skeleton = problem.skeleton
-    trials, frames = problem.usable.shape
-    coupled = skeleton.index_of("coordinate", skeleton.coupled)
-    free = np.setdiff1d(np.flatnonzero(~problem.locked), coupled)
-    task_weights, task_values = _with_pull(problem, regularization, free)
-    system = MarkerSystem(skeleton, free, task_weights).to(device)
-    targets = _targets(problem, task_values, device)
-    schedule = Schedule(
-        system=system,
-        place=RootPlacement(skeleton, system),
-        targets=targets,
-        bounds=coordinate_bounds(skeleton, system.free).to(device),
-        trials=trials,
-        usable=torch.from_numpy(problem.usable.reshape(-1)).to(device),
+    settings = _Settings(
+        regularization=regularization,
+        smoothness=smoothness,
         accuracy=accuracy,
         max_iterations=max_iterations,
+        device=torch.device(device),
     )
-    start = torch.from_numpy(problem.start.reshape(trials * frames, -1).T.copy()).to(device)
-    solution = schedule.from_start(start) if problem.has_start else schedule.from_default(start)
+    with torch.no_grad():
+        if estimate_scales:
+            if scales is not None:
+                reason = "does not go with given scales"
+                raise InvalidInputError("estimate_scales", reason, "Pass one of the two.")
+            measurements = None if estimate_scales is True else estimate_scales
+            problem = _with_estimated_scales(problem, measurements, settings)
+        return _batched(problem, settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """Of the batched solver."""
+
+    regularization: float
+    smoothness: float
+    accuracy: float
+    max_iterations: int
+    device: torch.device
+
+
+def _schedule(problem: IKProblem, settings: _Settings) -> Schedule:
+    skeleton, device = problem.skeleton, settings.device
+    coupled = skeleton.index_of("coordinate", skeleton.coupled)
+    free = np.setdiff1d(np.flatnonzero(~problem.locked), coupled)
+    task_weights, task_values = _with_pull(problem, settings.regularization, free)
+    system = MarkerSystem(skeleton, free, task_weights).to(device)
+    return Schedule(
+        system=system,
+        place=RootPlacement(skeleton, system),
+        targets=_targets(problem, task_values, device),
+        bounds=coordinate_bounds(skeleton, system.free).to(device),
+        trials=len(problem.usable),
+        usable=torch.from_numpy(problem.usable.reshape(-1)).to(device),
+        accuracy=settings.accuracy,
+        max_iterations=settings.max_iterations,
+        workers=torch.get_num_threads() if device.type == "cpu" else 1,
+    )
+
+
+def _batched(problem: IKProblem, settings: _Settings) -> IKResult:
+    schedule = _schedule(problem, settings)
+    system, targets = schedule.system, schedule.targets
+    solution = _solved(problem, schedule)
+    if settings.smoothness > 0.0:
+        _smooth(problem, schedule, solution, settings.smoothness)
     coordinates = system.complete(solution.coordinates, targets.scales)
     points = system.markers(coordinates, targets.scales).permute(2, 0, 1)
     return _result(
@@ -139,6 +179,47 @@ def _batched(
         solution.converged.cpu().numpy(),
         solution.iterations.cpu().numpy(),
     )
+
+
+def _solved(problem: IKProblem, schedule: Schedule) -> Solution:
+    flat = problem.start.reshape(-1, problem.start.shape[-1]).T.copy()
+    start = torch.from_numpy(flat).to(schedule.usable.device)
+    return schedule.from_start(start) if problem.has_start else schedule.from_default(start)
+
+
+def _smooth(problem: IKProblem, schedule: Schedule, solution: Solution, smoothness: float) -> None:
+    """Tie the usable frames of each trial together, in place."""
+    frames = problem.shape[-1]
+    for trial, usable in enumerate(problem.usable):
+        chosen = torch.from_numpy(np.flatnonzero(usable) + trial * frames)
+        if len(chosen) < 2:
+            continue
+        chosen = chosen.to(schedule.usable.device)
+        start = solution.coordinates[:, chosen].T.cpu().numpy()
+        unwrapped = torch.from_numpy(_unwrapped(problem.skeleton, start)).T.to(chosen.device)
+        targets = schedule.targets.frames(chosen)
+        found, done = smooth(schedule.system, unwrapped, targets, schedule.bounds, smoothness)
+        solution.coordinates[:, chosen] = found
+        solution.converged[chosen] &= done.to(chosen.device)
+
+
+def _with_estimated_scales(
+    problem: IKProblem, measurements: MeasurementSet | None, settings: _Settings
+) -> IKProblem:
+    """The same problem with scales that fit up to twenty of its frames."""
+    schedule = _schedule(problem, settings)
+    solution = _solved(problem, schedule)
+    usable = np.flatnonzero(problem.usable.reshape(-1))
+    chosen = usable[np.linspace(0, len(usable) - 1, min(len(usable), _STATIC_FRAMES)).astype(int)]
+    frames = torch.from_numpy(chosen).to(settings.device)
+    estimator = ScaleEstimator(
+        system=schedule.system,
+        bounds=schedule.bounds,
+        slots=scale_slots(problem.skeleton, measurements),
+    )
+    targets = schedule.targets.frames(frames)
+    scales, _ = estimator.estimate(solution.coordinates[:, frames], targets)
+    return replace(problem, scales=np.repeat(scales[None], len(problem.usable), axis=0))
 
 
 def _with_pull(
@@ -261,11 +342,11 @@ def _result(
 
 
 def _unwrapped(skeleton: Skeleton, coordinates: FloatArray) -> FloatArray:
-    """Root angles [K, T, Q] without jumps of whole turns, where no range forbids."""
+    """Root angles [..., T, Q] without jumps of whole turns, where no range forbids."""
     names = skeleton.root_coordinates[:3]
     if not names:
         return coordinates
     index = np.asarray(skeleton.index_of("coordinate", names))
     index = index[skeleton.coordinate_rotational[index] & ~skeleton.coordinate_clamped[index]]
-    coordinates[..., index] = np.unwrap(coordinates[..., index], axis=1)
+    coordinates[..., index] = np.unwrap(coordinates[..., index], axis=-2)
     return coordinates

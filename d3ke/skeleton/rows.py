@@ -100,9 +100,11 @@ class RowSum:
 def sum_by_tables(rows: Tensor, *tables: Tensor) -> Tensor:
     """The sums of a `RowSum`: tables of members [width, owners], then the owners' order."""
     *groups, order = tables
-    padded = torch.cat([rows, torch.zeros_like(rows[:1])])
+    padded = torch.cat([rows, rows.new_zeros(1, *rows.shape[1:])])
     sums = [
-        padded.index_select(0, members.flatten()).unflatten(0, members.shape).sum(0)
+        padded.index_select(0, members.flatten())
+        .reshape(*members.shape, *padded.shape[1:])  # unflatten has no rule under vmap
+        .sum(0)
         for members in groups
     ]
     return torch.cat(sums).index_select(0, order)
