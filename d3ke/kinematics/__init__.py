@@ -6,12 +6,13 @@ from d3ke.kinematics.inverse_kinematics import InverseKinematicsResult, opensim_
 from d3ke.kinematics.marker_set import MarkerSet
 from d3ke.kinematics.mot import Motion, read_mot, write_mot
 from d3ke.kinematics.scaling import ScaledSubject, ScalingSettings, scale_subject
-from d3ke.kinematics.solve_ik import solve_ik
+from d3ke.kinematics.solve_ik import IKSettings, solve_ik
 from d3ke.kinematics.trc import MarkerTrajectories, read_trc, write_trc
 
 __all__ = [
     "CoordinateTask",
     "IKResult",
+    "IKSettings",
     "IKTasks",
     "InverseKinematicsResult",
     "MarkerSet",

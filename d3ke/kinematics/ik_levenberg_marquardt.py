@@ -20,8 +20,8 @@ _FIRM_DAMPING = 1e-7
 _CPU_BATCH = 256
 _MAX_STEP = 0.35
 """Largest change of a coordinate in one step, rad or m: far steps end in other local minima."""
-_NOTHING = 1e-16
-"""m^2: decreases of the cost below this are round-off."""
+_NOTHING = 1e-14
+"""m^2: nobody minds a tenth of a micrometre."""
 
 
 class Solution(NamedTuple):

@@ -49,7 +49,7 @@ class ScaleEstimator:
     def estimate(self, start: Tensor, targets: Targets) -> tuple[FloatArray, Tensor]:
         """Scales [N, 3] and coordinates [Q, T], from start [Q, T] rad or m.
 
-        First one factor for the whole body, then all factors, held near it as far as the spreads say.
+        First one factor for the whole body, then all, held near it as far as the spreads say.
         """
         whole = np.where(self.slots >= 0, 0, -1)
         size, coordinates = self._solve(whole, torch.ones(1).to(start), None, start, targets)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +34,29 @@ Far below any measurement, yet it decides what the markers leave open (which joi
 bends, a wrist's turn), where without it the optimum is a flat valley."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class IKSettings:
+    """How the batched solver works."""
+
+    regularization: float = REGULARIZATION
+    """m^2; see `REGULARIZATION`. Of angles outside the root joint; 0 = none."""
+    smoothness: float = 0.0
+    """m^2 per rad^2 (or m^2) of change from frame to frame, added to the cost of a trial; 0 leaves
+    frames independent, 1e-3 evens out marker noise at 100 Hz."""
+    accuracy: float = 1e-5
+    """A frame has converged when a step promises to lower its cost by a smaller share."""
+    max_iterations: int = 100
+    """Steps per frame and start."""
+    device: str | torch.device = "cpu"
+    """Where to compute, in float64; on the CPU with `torch.get_num_threads()` threads."""
+
+    def __post_init__(self) -> None:
+        for name in ("regularization", "smoothness", "accuracy", "max_iterations"):
+            value = getattr(self, name)
+            if not np.isfinite(value) or value < 0.0:
+                raise InvalidInputError(name, f"is {value}, not a number of 0 or more")
+
+
 def solve_ik(
     skeleton: Skeleton,
     markers: FloatArray | Tensor,
@@ -45,21 +68,16 @@ def solve_ik(
     initial: FloatArray | None = None,
     scales: FloatArray | None = None,
     estimate_scales: bool | MeasurementSet = False,
-    regularization: float = REGULARIZATION,
-    smoothness: float = 0.0,
-    solver: Literal["batched", "opensim"] = "batched",
+    solver: str = "batched",
     model_path: str | Path | None = None,
     times: FloatArray | None = None,
-    accuracy: float = 1e-5,
-    max_iterations: int = 100,
-    device: str | torch.device = "cpu",
+    **settings: Any,
 ) -> IKResult:
     """Coordinates at which a skeleton's markers fit measured ones best, frame by frame.
 
-    Minimises sum w |p - o|^2 / sum w + sum c (q - v)^2 per frame, as OpenSim does (the formulas
-    and their proof are in `ik_opensim`), with coordinate couplers exact and clamped coordinates in
-    their ranges. All frames are solved in one batch by Levenberg-Marquardt with an analytic
-    Jacobian; the optimum does not depend on the frame before.
+    Minimises sum w |p - o|^2 / sum w + sum c (q - v)^2 per frame, as OpenSim does (`ik_opensim` has
+    the proof), with couplers exact and clamped coordinates in their ranges. All frames are solved
+    in one batch by Levenberg-Marquardt; the optimum does not depend on the frame before.
 
     Args:
         skeleton: the model; `Skeleton.from_osim`, `Skeleton.full_body`.
@@ -68,37 +86,16 @@ def solve_ik(
         marker_names: M names of the skeleton's markers; default: all, in its order.
         coordinate_tasks: coordinates to keep near values.
         locked: coordinates that keep their start's value, beside those the model locks.
-        initial: [Q] or [*trials, T, Q] rad or m, to start from. Default: the default pose, its
-            root moved to the markers.
+        initial: [Q] or [*trials, T, Q] rad or m. Default: the default pose, moved to the markers.
         scales: [N, 3] or [*trials, N, 3] factors of the bodies, for a model that is not scaled.
         estimate_scales: find the factors that fit a static trial best, with its pose: those of a
-            measurement set, or one per body (True); `result.scales` holds them. From up to twenty
-            of the frames, of all trials together. Not with `scales` or OpenSim.
-        regularization: m^2; see `REGULARIZATION`. Angles outside the root joint only. 0 = none.
-        smoothness: m^2 per rad^2 (or m^2) of change from frame to frame, added to the cost of a
-            trial; 0 = frames are independent. 1e-3 evens out noise at 100 Hz.
-        solver: "opensim" is OpenSim's own InverseKinematicsSolver, the reference (a frame at a
-            time; `regularization`, `max_iterations` and `device` do not apply).
-        model_path: the .osim file of the skeleton, for OpenSim; known for the built-in model.
-        times: [T] s, for OpenSim (prescribed coordinates).
-        accuracy: batched: converged when a step promises to lower the cost by a smaller share;
-            OpenSim: its tolerance (its tool's default is 1e-5).
-        max_iterations: steps per frame and start.
-        device: where the batched solver computes, in float64; on the CPU with as many threads as
-            `torch.get_num_threads()` says.
+            measurement set, or one per body (True); from up to twenty frames.
+        solver: "opensim" is OpenSim's InverseKinematicsSolver, the reference.
+        model_path, times: the .osim file (known for the built-in model) and [T] s, for OpenSim.
+        **settings: fields of `IKSettings`; OpenSim takes its own `accuracy` alone.
 
-    Raises:
-        InvalidInputError: shapes, values or units that cannot be right; names the thing.
-        UnknownNameError: a marker, coordinate or solver that does not exist.
-        UnsupportedModelError: a coupled coordinate is locked.
-        KinematicsError: no frame has three measured markers with a weight.
+    Raises InvalidInputError, UnknownNameError, UnsupportedModelError, KinematicsError.
     """
-    if solver not in SOLVERS:
-        raise UnknownNameError("solver", solver, SOLVERS)
-    numbers = {"accuracy": accuracy, "regularization": regularization, "smoothness": smoothness}
-    for name, value in numbers.items():
-        if not np.isfinite(value) or value < 0.0:
-            raise InvalidInputError(name, f"is {value}, not a number of 0 or more")
     if isinstance(markers, Tensor):
         markers = markers.detach().cpu().double().numpy()
     problem = IKProblem.checked(
@@ -111,42 +108,40 @@ def solve_ik(
         initial=initial,
         scales=scales,
     )
+    chosen = _settings(solver, settings, estimate_scales, scales)
     if solver == "opensim":
-        if estimate_scales or smoothness:
-            name = "estimate_scales" if estimate_scales else "smoothness"
-            raise InvalidInputError(name, "is not for OpenSim's solver", "Use solver='batched'.")
         path = _model_file(skeleton, model_path)
-        return _by_opensim(problem, path, locked, times, accuracy)
-    settings = _Settings(
-        regularization=regularization,
-        smoothness=smoothness,
-        accuracy=accuracy,
-        max_iterations=max_iterations,
-        device=torch.device(device),
-    )
+        return _by_opensim(problem, path, locked, times, chosen.accuracy)
     with torch.no_grad():
         if estimate_scales:
-            if scales is not None:
-                reason = "does not go with given scales"
-                raise InvalidInputError("estimate_scales", reason, "Pass one of the two.")
             measurements = None if estimate_scales is True else estimate_scales
-            problem = _with_estimated_scales(problem, measurements, settings)
-        return _batched(problem, settings)
+            problem = _with_estimated_scales(problem, measurements, chosen)
+        return _batched(problem, chosen)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Settings:
-    """Of the batched solver."""
+def _settings(
+    solver: str,
+    given: Mapping[str, Any],
+    estimate_scales: bool | MeasurementSet,
+    scales: FloatArray | None,
+) -> IKSettings:
+    """Checked: unknown ones, and what does not go together."""
+    if solver not in SOLVERS:
+        raise UnknownNameError("solver", solver, SOLVERS)
+    valid = [field.name for field in fields(IKSettings)]
+    for name in given:
+        if name not in valid:
+            raise UnknownNameError("setting of solve_ik", name, valid)
+        if solver == "opensim" and name != "accuracy":
+            raise InvalidInputError(name, "is not for OpenSim's solver", "Use solver='batched'.")
+    if estimate_scales and (solver == "opensim" or scales is not None):
+        with_what = "OpenSim's solver" if solver == "opensim" else "given scales"
+        raise InvalidInputError("estimate_scales", f"does not go with {with_what}")
+    return IKSettings(**given)
 
-    regularization: float
-    smoothness: float
-    accuracy: float
-    max_iterations: int
-    device: torch.device
 
-
-def _schedule(problem: IKProblem, settings: _Settings) -> Schedule:
-    skeleton, device = problem.skeleton, settings.device
+def _schedule(problem: IKProblem, settings: IKSettings) -> Schedule:
+    skeleton, device = problem.skeleton, torch.device(settings.device)
     coupled = skeleton.index_of("coordinate", skeleton.coupled)
     free = np.setdiff1d(np.flatnonzero(~problem.locked), coupled)
     task_weights, task_values = _with_pull(problem, settings.regularization, free)
@@ -164,7 +159,7 @@ def _schedule(problem: IKProblem, settings: _Settings) -> Schedule:
     )
 
 
-def _batched(problem: IKProblem, settings: _Settings) -> IKResult:
+def _batched(problem: IKProblem, settings: IKSettings) -> IKResult:
     schedule = _schedule(problem, settings)
     system, targets = schedule.system, schedule.targets
     solution = _solved(problem, schedule)
@@ -204,7 +199,7 @@ def _smooth(problem: IKProblem, schedule: Schedule, solution: Solution, smoothne
 
 
 def _with_estimated_scales(
-    problem: IKProblem, measurements: MeasurementSet | None, settings: _Settings
+    problem: IKProblem, measurements: MeasurementSet | None, settings: IKSettings
 ) -> IKProblem:
     """The same problem with scales that fit up to twenty of its frames."""
     schedule = _schedule(problem, settings)
@@ -343,10 +338,14 @@ def _result(
 
 def _unwrapped(skeleton: Skeleton, coordinates: FloatArray) -> FloatArray:
     """Root angles [..., T, Q] without jumps of whole turns, where no range forbids."""
-    names = skeleton.root_coordinates[:3]
-    if not names:
-        return coordinates
-    index = np.asarray(skeleton.index_of("coordinate", names))
-    index = index[skeleton.coordinate_rotational[index] & ~skeleton.coordinate_clamped[index]]
-    coordinates[..., index] = np.unwrap(coordinates[..., index], axis=-2)
+    for name in skeleton.root_coordinates[:3]:
+        index = skeleton.index_of("coordinate", name)
+        if not skeleton.coordinate_rotational[index]:
+            continue
+        smooth_track = np.unwrap(coordinates[..., index], axis=-1)
+        low, high = skeleton.coordinate_ranges[index]
+        allowed = ((smooth_track >= low) & (smooth_track <= high)).all(-1, keepdims=True)
+        if not skeleton.coordinate_clamped[index]:
+            allowed = np.ones_like(allowed)
+        coordinates[..., index] = np.where(allowed, smooth_track, coordinates[..., index])
     return coordinates

@@ -24,6 +24,8 @@ from d3ke.skeleton import SkeletalModelLayer, Skeleton
 
 FULL_BODY = Skeleton.full_body()
 DEGREE = np.deg2rad(1.0)
+WEAK = 1e-9
+"""m^2: the usual pull towards the default pose moves exact markers by tenths of a millimetre."""
 
 
 @cache
@@ -89,8 +91,8 @@ def check_ranges(skeleton, coordinates, tolerance=1e-6):
 def test_exact_markers_of_random_poses_are_recovered(scaled):
     scales = some_scales() if scaled else None
     markers = markers_at(FULL_BODY, random_poses(24, share=0.35), scales)
-    # The default pull towards the default pose would move markers by up to 0.3 mm.
-    found = solve_ik(FULL_BODY, markers, scales=scales, regularization=1e-10)
+    # So little regularization leaves flat valleys: one of them takes some 120 steps.
+    found = solve_ik(FULL_BODY, markers, scales=scales, regularization=WEAK, max_iterations=400)
     assert found.converged.all()
     assert found.solved.all()
     assert found.marker_error.max() < 1e-4
@@ -173,9 +175,11 @@ def test_opensims_solver_gives_the_same_result():
 def test_opensim_knows_the_file_of_the_built_in_model(solver):
     skeleton = FULL_BODY
     pose = skeleton.coordinate_defaults[None].copy()
-    pose[:, skeleton.index_of("coordinate", "knee_angle_r")] += 0.3
+    knee = skeleton.index_of("coordinate", "knee_angle_r")
+    pose[:, knee] = skeleton.coordinate_ranges[knee].mean() / 2
     found = solve_ik(skeleton, markers_at(skeleton, pose), solver=solver)
-    assert found.marker_error.max() < 1e-3
+    # OpenSim stops within 2 mm of exact markers at its tool's accuracy.
+    assert found.marker_error.max() < (3e-3 if solver == "opensim" else 1e-3)
 
 
 # Missing markers and weights.
@@ -366,6 +370,13 @@ def perturbed(trial, seed=0):
     return trial.positions + away * chosen[..., None]
 
 
+def target(task, frame, skeleton):
+    """What a task aims at in a frame."""
+    if task.value is None:
+        return float(skeleton.coordinate_defaults[skeleton.index_of("coordinate", task.name)])
+    return float(np.broadcast_to(task.value, frame + 1)[frame])
+
+
 class FrameCost:
     """The cost of one frame as scipy wants it, from the layer: no code of the solver's.
 
@@ -383,7 +394,7 @@ class FrameCost:
         self.seen = torch.tensor(positions[frame])
         self.roots = torch.tensor(np.sqrt(trial.weights / trial.weights.sum()))[:, None]
         self.tasks = [
-            (skeleton.index_of("coordinate", task.name), task.weight, np.ravel(task.value)[frame])
+            (skeleton.index_of("coordinate", task.name), task.weight, target(task, frame, skeleton))
             for task in trial.coordinate_tasks
         ]
 
@@ -391,7 +402,7 @@ class FrameCost:
         """[3M + tasks] m at free coordinates [F]; the others are those of `pose` [Q]."""
         whole = pose.index_copy(0, torch.tensor(self.free), free)
         markers = self.roots * (self.layer(whole[None]).markers[0] - self.seen)
-        pulls = [whole[i : i + 1].sub(value) * weight**0.5 for i, weight, value in self.tasks]
+        pulls = [(whole[i : i + 1] - value) * weight**0.5 for i, weight, value in self.tasks]
         return torch.cat([markers.flatten(), *pulls])
 
     def improvement(self, pose):
@@ -491,10 +502,10 @@ def test_each_trial_has_its_own_scales():
     scales = np.stack([some_scales(1), some_scales(2)])
     poses = random_poses(6, share=0.3).reshape(2, 3, -1)
     markers = np.stack([markers_at(FULL_BODY, *pair) for pair in zip(poses, scales, strict=True)])
-    found = solve_ik(FULL_BODY, markers, scales=scales, regularization=1e-10)
+    found = solve_ik(FULL_BODY, markers, scales=scales, regularization=WEAK)
     np.testing.assert_array_equal(found.scales, scales)
     assert found.marker_error.max() < 1e-4
-    exchanged = solve_ik(FULL_BODY, markers, scales=scales[::-1], regularization=1e-10)
+    exchanged = solve_ik(FULL_BODY, markers, scales=scales[::-1], regularization=WEAK)
     assert exchanged.marker_error.max() > 1e-2
 
 
