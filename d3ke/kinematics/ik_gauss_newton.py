@@ -71,8 +71,14 @@ def gauss_newton_step(
         change[crossing] = given + rest
     inside = bounds.clamp(now + change) - now
     along = (gradient * inside).sum(1)
-    curvature = (inside * _times(hessian, inside)).sum(1)
-    return GaussNewtonStep(inside, -2 * along - curvature)
+    # (H + damping) change = -gradient, but for frames that met a bound.
+    decrease = damping * inside.square().sum(1) - along
+    bounded = stopped.any(1).nonzero().flatten()
+    if len(bounded):
+        met = inside[bounded]
+        curvature = (met * _times(hessian[bounded], met)).sum(1)
+        decrease[bounded] = -2 * along[bounded] - curvature
+    return GaussNewtonStep(inside, decrease)
 
 
 def _times(lower: Tensor, vector: Tensor) -> Tensor:

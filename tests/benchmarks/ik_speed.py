@@ -70,7 +70,8 @@ def main() -> None:
     parser.add_argument("--opensim-frames", type=int, default=20, help="frames for OpenSim")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    console = Console()
+    # Wide enough for the table when the output is a file.
+    console = Console(width=130)
     console.print(machine())
     with tempfile.TemporaryDirectory() as folder:
         for trial in trials(options.frames, Path(folder)):
