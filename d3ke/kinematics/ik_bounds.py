@@ -19,31 +19,54 @@ def coordinate_bounds(skeleton: Skeleton, free: IntArray) -> Bounds:
     that they alone drive stay within theirs too (as in OpenSim)."""
     clamped = skeleton.coordinate_clamped[:, None]
     every = np.where(clamped, skeleton.coordinate_ranges, [-np.inf, np.inf])
-    for coupler in skeleton.couplers:
-        drivers = _drivers(coupler)
-        if skeleton.coordinate_clamped[coupler.dependent] and len(drivers) == 1:
-            every[drivers[0]] = _narrowed(skeleton, coupler, drivers[0], every[drivers[0]])
+    chains = {coupler.dependent: coupler for coupler in skeleton.couplers}
+    for dependent in chains:
+        drivers = _drivers(chains, dependent)
+        if skeleton.coordinate_clamped[dependent] and len(drivers) == 1:
+            (driver,) = drivers
+            every[driver] = _narrowed(skeleton, chains, dependent, driver, every[driver])
     low, high = (torch.from_numpy(np.ascontiguousarray(side)) for side in every[free].T)
     return Bounds(low, high)
 
 
-def _drivers(coupler: Coupler) -> list[int]:
-    function = coupler.function
-    if function.pieces is not None:
-        return [function.inputs[0]]
-    return [i for i, slope in zip(function.inputs, function.slopes, strict=True) if slope]
+def _drivers(chains: dict[int, Coupler], coordinate: int) -> set[int]:
+    """The free coordinates at the ends of a coordinate's chains of couplers."""
+    if coordinate not in chains:
+        return {coordinate}
+    function = chains[coordinate].function
+    inputs = function.inputs[:1]
+    if function.pieces is None:
+        pairs = zip(function.inputs, function.slopes, strict=True)
+        inputs = tuple(index for index, slope in pairs if slope)
+    return {driver for index in inputs for driver in _drivers(chains, index)}
+
+
+def _values(
+    chains: dict[int, Coupler], coordinate: int, driver: int, x: FloatArray, count: int
+) -> FloatArray:
+    """A coordinate [K] where its only driver has the values x [K]."""
+    if coordinate == driver:
+        return x
+    function = chains[coordinate].function
+    values = np.zeros((len(x), count))
+    for index in function.inputs:
+        if _drivers(chains, index) == {driver}:
+            values[:, index] = _values(chains, index, driver, x, count)
+    return function(values)
 
 
 def _narrowed(
-    skeleton: Skeleton, coupler: Coupler, driver: int, bounds: FloatArray
+    skeleton: Skeleton,
+    chains: dict[int, Coupler],
+    dependent: int,
+    driver: int,
+    bounds: FloatArray,
 ) -> tuple[float, float]:
     """The interval around the driver's default in which the dependent keeps to its range."""
-    low, high = skeleton.coordinate_ranges[coupler.dependent]
+    low, high = skeleton.coordinate_ranges[dependent]
 
     def inside(x: FloatArray) -> BoolArray:
-        values = np.zeros((len(x), len(skeleton.coordinates)))
-        values[:, driver] = x
-        value = coupler.function(values)
+        value = _values(chains, dependent, driver, x, len(skeleton.coordinates))
         return np.asarray((value >= low - 1e-9) & (value <= high + 1e-9))
 
     middle = float(np.clip(skeleton.coordinate_defaults[driver], *bounds))

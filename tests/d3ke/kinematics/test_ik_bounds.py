@@ -134,3 +134,9 @@ def test_bounds_of_the_built_in_model_keep_every_coordinate_in_range():
     assert skeleton.coordinate_clamped.all()
     assert (values > low - 1e-6).all()
     assert (values < high + 1e-6).all()
+
+
+def test_a_chain_of_couplers_narrows_what_drives_it(tmp_path):
+    couplers = {"b": (["a"], linear(2.0)), "c": (["b"], linear(2.0))}
+    skeleton = skeleton_with(tmp_path, couplers, clamped="c", ranges={"c": (-0.4, 0.4)})
+    assert bounds_of(skeleton, "a") == pytest.approx((-0.1, 0.1), abs=1e-6)

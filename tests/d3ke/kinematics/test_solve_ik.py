@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from inspect import unwrap
 
 import numpy as np
 import pytest
@@ -207,6 +206,19 @@ def test_missing_markers_are_flagged_and_leave_no_nan():
     seen = [1, 2, 5, 7]
     np.testing.assert_allclose(found.coordinates[seen], whole.coordinates[seen], atol=0.05 * DEGREE)
     assert np.abs(found.coordinates[8:] - whole.coordinates[8:]).max() < 3 * DEGREE
+
+
+def test_the_rms_error_is_of_measured_markers_in_solved_frames():
+    trial = walk("gait2354", 60, 63)
+    positions = trial.positions.copy()
+    positions[1, 2:] = np.nan  # not solved: its two markers do not count
+    positions[2, 5] = np.nan
+    found = solve_walk(trial, positions)
+    squared = np.square(found.marker_error[[0, 2]])
+    assert found.rms_error() == pytest.approx(np.sqrt(np.nanmean(squared)))
+    shares = np.where(np.isfinite(squared), trial.weights, 0.0)
+    expected = np.sqrt(np.average(np.nan_to_num(squared), weights=shares))
+    assert found.rms_error(trial.weights) == pytest.approx(expected)
 
 
 def test_a_marker_without_weight_counts_as_little_as_one_not_measured():
@@ -556,6 +568,7 @@ def task(name="knee_angle_r", weight=1.0, value=0.0):
         (STANDING, {"weights": {"LANK": np.nan}}, InvalidInputError, "marker weights"),
         (STANDING, {"weights": {"LANK": 1.0, "RANK": 1.0}}, KinematicsError, "3 measured markers"),
         (np.nan * STANDING, {}, KinematicsError, "no frame has 3 measured markers"),
+        (STANDING, {"solver": "ipopt"}, UnknownNameError, "solver 'ipopt'.*batched, opensim"),
         (STANDING, {"accuracy": -1e-4}, InvalidInputError, "accuracy: is -0.0001"),
         (STANDING, {"regularization": np.nan}, InvalidInputError, "regularization: is nan"),
         (STANDING, {"scales": bad_scales(0.0)}, InvalidInputError, "scale of body 'humerus'"),
@@ -573,12 +586,6 @@ def task(name="knee_angle_r", weight=1.0, value=0.0):
 def test_what_it_refuses(markers, options, error, message):
     with pytest.raises(error, match=message):
         solve_ik(FULL_BODY, markers, **options)
-
-
-def test_it_refuses_an_unknown_solver():
-    # Unwrapped: the type checker that the tests run under would refuse it first.
-    with pytest.raises(UnknownNameError, match="solver 'ipopt'.*batched, opensim"):
-        unwrap(solve_ik)(FULL_BODY, STANDING, solver="ipopt")
 
 
 @pytest.mark.parametrize(("weight", "value"), [(-1.0, 0.0), (np.nan, 0.0), (1.0, np.nan)])
