@@ -13,7 +13,7 @@ from d3ke.kinematics.ik_system import MarkerSystem, NormalEquations, Targets
 _DAMPING = 1e-4
 """At the start, in the Hessian's unit (m^2 per rad^2 or m^2)."""
 _LEAST_DAMPING = 1e-9
-_HONEST_DAMPING = 1e-5
+_HONEST_DAMPING = 1e-7
 """Under more damping than this a small decrease says nothing about the optimum."""
 _FIRM_DAMPING = 1e-7
 """At least this much after a step that did not help."""
