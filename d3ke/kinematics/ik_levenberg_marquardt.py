@@ -57,14 +57,14 @@ def minimise(
     converged = torch.zeros(count, dtype=torch.bool, device=start.device)
     iterations = torch.zeros(count, dtype=torch.int64, device=start.device)
     for _ in range(max_iterations):
-        iterations[state.frames] += (~state.done).long()
+        iterations[state.frames] += (~state.converged).long()
         state.advance(bounds, accuracy)
-        finished = float(state.done.double().mean())
+        finished = float(state.converged.double().mean())
         if finished > 0.25:
             state.store(result, cost, converged)
             if finished == 1.0:
                 break
-            state = state.undone()
+            state = state.unfinished()
     state.store(result, cost, converged)
     return Solution(result, cost, converged, iterations)
 
@@ -85,8 +85,7 @@ class _State:
         self.system, self.free, self.frames = system, free, frames
         self.coordinates, self.targets = coordinates, targets
         self.equations, self.damping = equations, damping
-        self.done = torch.zeros_like(frames, dtype=torch.bool)
-        self.converged = torch.zeros_like(self.done)
+        self.converged = torch.zeros_like(frames, dtype=torch.bool)
 
     @classmethod
     def begin(
@@ -97,9 +96,9 @@ class _State:
         equations = system(coordinates, targets)
         return cls(system, free, frames, coordinates.clone(), targets, equations, damping)
 
-    def undone(self) -> _State:
-        """Without the frames that are done."""
-        left = (~self.done).nonzero().flatten()
+    def unfinished(self) -> _State:
+        """Without the frames that have converged."""
+        left = (~self.converged).nonzero().flatten()
         return _State(
             self.system,
             self.free,
@@ -125,7 +124,7 @@ class _State:
     def _advance(self, part: slice, bounds: Bounds, accuracy: float) -> None:
         equations = NormalEquations(*(whole[part] for whole in self.equations))
         coordinates, damping = self.coordinates[:, part], self.damping[part]
-        cost, done = equations.cost, self.done[part]
+        cost, done = equations.cost, self.converged[part]
         now = coordinates[self.free].T
         step = gauss_newton_step(now, equations.gradient, equations.hessian, damping, bounds)
         share = _MAX_STEP / step.change.abs().amax(1).clamp_min(_MAX_STEP)
@@ -139,7 +138,6 @@ class _State:
         gain = torch.where((share < 1.0) | small, 1.0, gain)
         self.damping[part] = _damped(damping, better, gain)
         self.converged[part] |= finished
-        self.done[part] |= finished
         self.coordinates[:, part] = torch.where(better, trial, coordinates)
         accepted = better.nonzero().flatten()
         for old, fresh in zip(equations, new, strict=True):

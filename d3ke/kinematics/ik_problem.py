@@ -9,11 +9,10 @@ import numpy as np
 
 from d3ke.arrays import BoolArray, FloatArray
 from d3ke.errors import InvalidInputError, KinematicsError, UnknownNameError, UnsupportedModelError
+from d3ke.kinematics.ik_opensim import MINIMUM_MARKERS
 from d3ke.kinematics.ik_tasks import CoordinateTask
 from d3ke.skeleton import Skeleton
 
-MINIMUM_MARKERS = 3
-"""Fewer measured markers cannot even place the root."""
 _LARGEST_FRAME = 20.0
 """m: markers of one frame further apart than this are in another unit."""
 

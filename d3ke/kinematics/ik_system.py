@@ -25,7 +25,7 @@ from d3ke.skeleton.folding import fold
 from d3ke.skeleton.layer import offset_rows, with_unit_weights
 from d3ke.skeleton.offsets import ScaledOffsets, loaded_offsets
 from d3ke.skeleton.rows import Constant, RowSum, RowTake, apply_rows, over_batch
-from d3ke.skeleton.tree import SegmentTree
+from d3ke.skeleton.tree import LocalFrames, SegmentTree
 
 
 class Targets(NamedTuple):
@@ -116,14 +116,7 @@ class MarkerSystem(nn.Module):
 
     def markers(self, coordinates: Tensor, scales: Tensor | None = None) -> Tensor:
         """[M, 3, B] m, ground frame, at coordinates [Q, B] (coupled ones are ignored)."""
-        constant = self.constants(coordinates.dtype)
-        padded, offsets = self._scaled(constant, scales)
-        sources = self._drive.sources(constant, coordinates, padded)
-        angles = self._drive.angles(constant, sources)
-        slides = self._drive.slides(constant, sources, padded)
-        local = self._tree.local_frames(constant, angles, slides, offsets)
-        rotations, positions = self._tree.walk(constant, local.rotations, local.positions)
-        return self._marker_positions(constant, rotations, positions, offsets)
+        return self._pose(self.constants(coordinates.dtype), coordinates, scales).points
 
     def complete(self, coordinates: Tensor, scales: Tensor | None = None) -> Tensor:
         """Coordinates [Q, B] with the coupled ones as their drivers determine them."""
@@ -140,15 +133,10 @@ class MarkerSystem(nn.Module):
     def forward(self, coordinates: Tensor, targets: Targets) -> NormalEquations:
         """The normal equations at coordinates [Q, B] rad or m."""
         constant = self.constants(coordinates.dtype)
-        scales, offsets = self._scaled(constant, targets.scales)
-        sources = self._drive.sources(constant, coordinates, scales)
-        angles = self._drive.angles(constant, sources)
-        slides = self._drive.slides(constant, sources, scales)
-        local = self._tree.local_frames(constant, angles, slides, offsets)
-        rotations, positions = self._tree.walk(constant, local.rotations, local.positions)
+        pose = self._pose(constant, coordinates, targets.scales)
+        sources, scales, points = pose.sources, pose.scales, pose.points
         nodes = self._nodes(constant, sources, scales)
-        screws = self._screws(constant, local, rotations, positions, nodes, scales)
-        points = self._marker_positions(constant, rotations, positions, offsets)
+        screws = self._screws(constant, pose.local, pose.rotations, pose.positions, nodes, scales)
         residuals = points - targets.markers
         pulls = targets.marker_weights.unsqueeze(1) * residuals
         cost = (pulls * residuals).sum((0, 1))
@@ -201,13 +189,31 @@ class MarkerSystem(nn.Module):
             return None, over_batch(constant("loaded_offsets"), 1)
         return torch.cat([scales, torch.ones_like(scales[:1])]), self._offsets(constant, scales)
 
-    def _marker_positions(
-        self, constant: Constant, rotations: Tensor, positions: Tensor, offsets: Tensor
-    ) -> Tensor:
-        turned = apply_rows(
-            self._take_markers(constant, rotations), offsets[2 * self._tree.count :]
-        )
-        return turned + self._take_markers(constant, positions)
+    def _pose(self, constant: Constant, coordinates: Tensor, scales: Tensor | None) -> _Pose:
+        padded, offsets = self._scaled(constant, scales)
+        sources = self._drive.sources(constant, coordinates, padded)
+        angles = self._drive.angles(constant, sources)
+        slides = self._drive.slides(constant, sources, padded)
+        local = self._tree.local_frames(constant, angles, slides, offsets)
+        rotations, positions = self._tree.walk(constant, local.rotations, local.positions)
+        carriers = self._take_markers(constant, rotations)
+        turned = apply_rows(carriers, offsets[2 * self._tree.count :])
+        points = turned + self._take_markers(constant, positions)
+        return _Pose(sources, padded, local, rotations, positions, points)
+
+
+class _Pose(NamedTuple):
+    sources: Tensor
+    """[Q + nodes, B]; see `Drive`."""
+    scales: Tensor | None
+    """[N+1, 3, B], ground last."""
+    local: LocalFrames
+    rotations: Tensor
+    """[S, 3, 3, B]"""
+    positions: Tensor
+    """[S, 3, B] m"""
+    points: Tensor
+    """[M, 3, B] m"""
 
 
 def _carried(points: Tensor, weights: Tensor, pulls: Tensor) -> Tensor:
