@@ -46,6 +46,8 @@ class MarkerSet:
     """Computed marker -> markers whose mean it is."""
     ground_projections: dict[str, str] = field(default_factory=dict)
     """Computed marker -> marker whose vertical projection onto the floor it is."""
+    undetermined: tuple[str, ...] = ()
+    """Coordinates that these markers cannot tell: never usable as labels."""
 
     def __post_init__(self) -> None:
         count = len(self.names)
@@ -105,13 +107,17 @@ class MarkerSet:
             reparent={n: e["reparent"] for n, e in markers.items() if "reparent" in e},
             midpoints={n: tuple(e["midpoint"]) for n, e in markers.items() if "midpoint" in e},
             ground_projections={n: e["ground"] for n, e in markers.items() if "ground" in e},
+            undetermined=tuple(content.get("undetermined", ())),
         )
 
     def save(self, path: str | Path) -> None:
         """Writes the marker set as JSON, one marker a line."""
         entries = [f"  {json.dumps(n)}: {json.dumps(self._entry(n))}" for n in self.names]
         body = ",\n".join(entries)
-        text = f'{{"version": {_VERSION},\n "markers": {{\n{body}\n }}}}\n'
+        head = f'"version": {_VERSION}'
+        if self.undetermined:
+            head += f',\n "undetermined": {json.dumps(self.undetermined)}'
+        text = f'{{{head},\n "markers": {{\n{body}\n }}}}\n'
         Path(path).write_text(text, encoding="utf-8")
 
     def _entry(self, name: str) -> dict[str, Any]:

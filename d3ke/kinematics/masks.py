@@ -46,10 +46,12 @@ def coordinate_mask(
 
     Such a marker masks every coordinate of the joint that moves its body, found by going up over
     welded bodies, and all of a shoulder if the body is part of one. A marker that was not
-    measured masks nothing: the others of its body still hold the joint.
+    measured masks nothing: the others of its body still hold the joint. Coordinates that the set
+    leaves undetermined are False throughout.
     """
     _require_same_markers(result, marker_set)
-    mask = np.ones((len(result.times), len(skeleton.coordinates)), dtype=bool)
+    mask = np.ones((len(result.marker_error), len(skeleton.coordinates)), dtype=bool)
+    mask[:, skeleton.index_of("coordinate", marker_set.undetermined)] = False
     weights = np.asarray(marker_set.ik_weights)
     for column in np.flatnonzero((weights == weights.max()) & (weights > 0.0)):
         name = marker_set.names[column]

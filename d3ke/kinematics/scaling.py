@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,6 +46,15 @@ class ScalingSettings:
     )
     """Couplers enforced while scaling and released in the scaled model: the shoulder girdle follows
     its markers."""
+
+    @classmethod
+    def load(cls, path: str | Path) -> ScalingSettings:
+        """Reads a JSON object of the fields. Raises InvalidInputError."""
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls(**{name: tuple(values) for name, values in content.items()})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise InvalidInputError(str(path), f"are not scaling settings ({error})") from error
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

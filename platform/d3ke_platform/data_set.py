@@ -1,10 +1,10 @@
 """A prepared data set: one folder (or URI) that training, evaluation and scoring read.
 
-Layout: dataset.json skeleton.json measurements.json predicted.json marker_set.json model.osim
-subjects.parquet trials.parquet recordings.parquet subjects/<subject>{_static.trc,.osim,.parquet}
-trials/<trial>.trc videos/<recording>.mp4 boxes/<recording>.parquet labels/<trial>.parquet
-crops/<recording>.parquet rejects/*.parquet summary.json; units.json and units/<unit>.json keep what
-the source was asked for and has delivered.
+Layout: dataset.json skeleton.json measurements.json predicted.json marker_set.json scaling.json
+model.osim subjects.parquet trials.parquet recordings.parquet
+subjects/<subject>{_static.trc,.osim,.parquet} trials/<trial>.trc videos/<recording>.mp4
+boxes/<recording>.parquet labels/<trial>.parquet crops/<recording>.parquet rejects/*.parquet
+summary.json; units.json and units/<unit>.json keep what the source was asked for and has delivered.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from d3ke_platform.schema import (
 )
 
 if TYPE_CHECKING:
-    from d3ke.kinematics import MarkerSet
+    from d3ke.kinematics import MarkerSet, ScalingSettings
     from d3ke.skeleton import MeasurementSet, PredictedSet, Skeleton
 
 _FOLDERS = ("subjects", "trials", "videos", "units", "boxes", "labels", "crops", "rejects")
@@ -129,6 +129,12 @@ class DataSet:
 
         return MarkerSet.load(self.resolve("marker_set.json"))
 
+    def scaling(self) -> ScalingSettings:
+        """Locks and couplers while subjects are scaled and after."""
+        from d3ke.kinematics import ScalingSettings
+
+        return ScalingSettings.load(self.resolve("scaling.json"))
+
     @property
     def model_osim(self) -> Path:
         """The unscaled OpenSim model with the marker set's markers."""
@@ -205,7 +211,7 @@ class DataSet:
     def _clear(self) -> None:
         for name in _FOLDERS:
             files.remove(self.uri(name))
-        for name in ("units.json", "summary.json", *_HASHED_FILES[1:]):
+        for name in ("units.json", "scaling.json", "summary.json", *_HASHED_FILES[1:]):
             files.remove(self.uri(name))
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from d3ke.errors import InvalidInputError, UnknownNameError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _ARROW_TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
@@ -203,6 +203,11 @@ SUBJECTS = Table(
         _text(
             "static_uri", "marker trajectories (.trc) of the static pose, relative to the data set"
         ),
+        _text(
+            "scale_setup_uri",
+            "OpenSim Scale tool setup (.xml); empty: scaled by the data set's measurements",
+        ),
+        _text("scaled_model_uri", "model (.osim) that is already this subject's; empty: scale it"),
     ),
 )
 
@@ -215,7 +220,14 @@ TRIALS = Table(
         _text("split"),
         Column("rate_hz", "float64", unit="Hz"),
         Column("frame_count", "int32"),
-        _text("markers_uri", "marker trajectories (.trc), relative to the data set"),
+        _text(
+            "markers_uri",
+            "marker trajectories (.trc) of exactly the labelled frames, relative to the data set",
+        ),
+        _text(
+            "ik_setup_uri",
+            "OpenSim inverse kinematics setup or task set (.xml); empty: the marker set's weights",
+        ),
     ),
 )
 
@@ -230,8 +242,15 @@ RECORDINGS = Table(
         _text("camera"),
         _text("uri", "video, relative to the data set or absolute"),
         _text("content_hash"),
+        Column("first_frame", "int32", description="its first frame, as an index in the video"),
+        Column(
+            "start_s",
+            "float64",
+            unit="s",
+            description="time of that frame after the trial's first label",
+        ),
         Column("fps", "float64", unit="Hz"),
-        Column("frame_count", "int32"),
+        Column("frame_count", "int32", description="from first_frame on"),
         Column("width", "int32", unit="px"),
         Column("height", "int32", unit="px"),
         Column("intrinsics", "float64", (3, 3), "px", "image"),
@@ -296,7 +315,7 @@ CROPS = Table(
         _text("trial_id"),
         _text("subject"),
         _text("split"),
-        Column("frame", "int32", description="index in the video"),
+        Column("frame", "int32", description="from the recording's first frame"),
         Column("trial_frame", "int32", description="row of the trial's labels, -1: none"),
         Column("time_s", "float64", unit="s"),
         Column("jpeg", "binary", description="square RGB picture with margin for augmentation"),

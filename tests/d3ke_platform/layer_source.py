@@ -53,6 +53,8 @@ class LayerSource:
                 "height_m": 1.8,
                 "mass_kg": 70.0,
                 "static_uri": f"subjects/{subject}_static.trc",
+                "scale_setup_uri": "",
+                "scaled_model_uri": "",
             }
             for subject in self.subjects
         ]
@@ -91,7 +93,7 @@ class LayerSource:
         self._damage(folder)
         trial = {
             "trial_id": name, "subject": subject, "movement": unit["movement"], "split": "train",
-            "rate_hz": RATE_HZ, "frame_count": FRAMES, "markers_uri": uri,
+            "rate_hz": RATE_HZ, "frame_count": FRAMES, "markers_uri": uri, "ik_setup_uri": "",
         }  # fmt: skip
         return MadeUnit(trials=[trial], recordings=[recording_row(trial, camera)])
 
@@ -144,6 +146,8 @@ def recording_row(trial: dict[str, Any], camera: Camera) -> dict[str, Any]:
         "camera": "cam",
         "uri": f"videos/{recording_id}.mp4",
         "content_hash": "",
+        "first_frame": 0,
+        "start_s": 0.0,
         "fps": RATE_HZ,
         "frame_count": FRAMES,
         "width": SIZE,

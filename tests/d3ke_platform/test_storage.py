@@ -116,7 +116,7 @@ def test_other_format_versions_and_folders_are_refused(tmp_path: Path) -> None:
     description = storage.read_json(data.uri("dataset.json"))
     storage.write_json(data.uri("dataset.json"), {**description, "schema_version": 99})
     for attempt in (lambda: DataSet.open(data.root), lambda: make(tmp_path / "data")):
-        with pytest.raises(SchemaVersionError, match=r"version 99.*reads version 1"):
+        with pytest.raises(SchemaVersionError, match=r"version 99.*reads version 2"):
             attempt()
     with pytest.raises(UsageError, match=r"jobs/prepare\.py"):
         DataSet.open(tmp_path)
@@ -149,6 +149,8 @@ def test_rows_of_the_tables(tmp_path: Path) -> None:
     row = {
         "subject": "s1", "split": "test", "sex": "female", "height_m": 1.7, "mass_kg": 60.0,
         "static_uri": "subjects/s1_static.trc",
+        "scale_setup_uri": "",
+        "scaled_model_uri": "",
     }  # fmt: skip
     data.write_rows(SUBJECTS, [row])
     assert data.subjects() == [row]

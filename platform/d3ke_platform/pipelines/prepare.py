@@ -24,7 +24,6 @@ from d3ke_platform.pipelines.prepare_settings import (
 from d3ke_platform.pipelines.ray_data import identity, is_reject, reject_row, run_stage
 from d3ke_platform.schema import RECORDINGS, SUBJECTS, TRIALS
 from d3ke_platform.sources import Source
-from d3ke_platform.sources.synthetic import SyntheticSource
 from d3ke_platform.stages.crop import CropRecording
 from d3ke_platform.stages.detect import DetectorChoice, choose_detector
 from d3ke_platform.stages.label import LabelTrial, ScaleSubject
@@ -67,7 +66,7 @@ def prepare(settings: PrepareSettings, *, source: Source | None = None) -> Prepa
         settings=settings.identity(),
         overwrite=settings.overwrite,
     )
-    source = source or SyntheticSource(settings.synthetic)
+    source = source or settings.build_source()
     run = _Preparation(data, settings.actors or None)
     units = run.timed("plan", lambda: plan(data, source))
     run.make(source, units)
@@ -81,6 +80,7 @@ def plan(data: DataSet, source: Source) -> Rows:
     """Units of the source; writes the data set's definitions and subjects the first time."""
     if storage.exists(data.uri("units.json")):
         return list(storage.read_json(data.uri("units.json")))
+    from d3ke.kinematics import ScalingSettings
     from d3ke.skeleton import Skeleton
 
     planned = source.plan(Path(data.root))
@@ -93,6 +93,7 @@ def plan(data: DataSet, source: Source) -> Rows:
     planned.measurements.save(data.resolve("measurements.json"))
     planned.predicted.save(data.resolve("predicted.json"))
     planned.marker_set.save(data.resolve("marker_set.json"))
+    storage.write_json(data.uri("scaling.json"), planned.scaling or ScalingSettings())
     data.write_rows(SUBJECTS, planned.subjects)
     units = storage.plain(list(planned.units))
     storage.write_json(data.uri("units.json"), units)  # last: says that the rest is complete
@@ -112,7 +113,8 @@ class _Preparation:
         """Result of `work`, its seconds noted."""
         began = time.perf_counter()
         result = work()
-        self._seconds[name] = round(time.perf_counter() - began, 1)
+        spent = self._seconds.get(name, 0.0) + time.perf_counter() - began
+        self._seconds[name] = round(spent, 1)
         return result
 
     def make(self, source: Source, units: Rows) -> None:
@@ -120,7 +122,10 @@ class _Preparation:
         root = self._data.root
         done = self._finished("units", ".json")
         waiting = [unit for unit in units if unit["unit"] not in done]
-        rejects = self._run(MakeUnit, waiting, {"source": source, "root": root})
+        rejects: Rows = []
+        for phase in sorted({unit.get("phase", 0) for unit in waiting}):
+            now = [unit for unit in waiting if unit.get("phase", 0) == phase]
+            rejects += self._run(MakeUnit, now, {"source": source, "root": root})
         self._data.write_rejects(MakeUnit.name, rejects)
         done = self._finished("units", ".json")
         made = [

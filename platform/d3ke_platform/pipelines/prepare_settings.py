@@ -8,7 +8,8 @@ from typing import Any
 from d3ke.errors import InvalidInputError, UnknownNameError
 from d3ke_platform import storage
 from d3ke_platform.errors import UsageError
-from d3ke_platform.sources.synthetic import SyntheticSettings
+from d3ke_platform.sources import Source
+from d3ke_platform.sources.synthetic import SyntheticSettings, SyntheticSource
 
 SOURCES = ("synthetic",)
 
@@ -57,6 +58,8 @@ class PrepareSettings:
     """Folder of the data set; one that holds part of it is completed."""
     source: str = "synthetic"
     """Where recordings come from: synthetic (the embedded data set)."""
+    input: str = ""
+    """Folder of the recordings; for every source but synthetic."""
     synthetic: SyntheticSettings = field(default_factory=SyntheticSettings)
     """The embedded data set."""
     crop: CropSettings = field(default_factory=CropSettings)
@@ -82,11 +85,17 @@ class PrepareSettings:
             raise UnknownNameError("source", self.source, SOURCES)
         if self.actors < 0:
             raise InvalidInputError("actors", f"{self.actors} is negative")
+        if self.source != "synthetic" and not self.input:
+            raise UsageError(f"--source {self.source} needs --input, the folder of the recordings.")
         if storage.is_uri(self.output):
             raise UsageError(
                 f"--output {self.output}: prepare writes to a local or shared folder. "
                 "Copy the finished data set to the object store."
             )
+
+    def build_source(self) -> Source:
+        """The chosen source of recordings."""
+        return SyntheticSource(self.synthetic)
 
     def identity(self) -> dict[str, Any]:
         """Settings that the data set's content depends on."""
@@ -95,4 +104,5 @@ class PrepareSettings:
             "labels": storage.plain(self.labels),
             "detector": self.detector,
             self.source: storage.plain(getattr(self, self.source)),
+            **({"input": self.input} if self.input else {}),
         }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from d3ke.kinematics import MarkerSet
+    from d3ke.kinematics import MarkerSet, ScalingSettings
     from d3ke.skeleton import MeasurementSet, PredictedSet
 
 Row = Mapping[str, Any]
@@ -29,7 +29,10 @@ class SourcePlan:
     subjects: Sequence[Row]
     """Rows of the SUBJECTS table."""
     units: Sequence[dict[str, Any]]
-    """Pieces of work for `make`, each with a unique "unit" id and its "subject"; JSON values."""
+    """Pieces of work for `make`, each with a unique "unit" id and its "subject"; JSON values. Those
+    of a "phase" (0 if left out) are made side by side, after all of the phase before."""
+    scaling: ScalingSettings | None = None
+    """Locks and couplers while subjects are scaled and after; None = the built-in model's."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -238,6 +238,7 @@ class SyntheticSource:
             "rate_hz": rate,
             "frame_count": len(motion.vertices),
             "markers_uri": uri,
+            "ik_setup_uri": "",
         }
 
     def _write_videos(
@@ -288,6 +289,8 @@ class SyntheticSource:
             "height_m": self._body.height(phenotype),
             "mass_kg": self._body.mass(phenotype),
             "static_uri": _static_uri(subject),
+            "scale_setup_uri": "",
+            "scaled_model_uri": "",
         }
 
     def _recording_row(
@@ -299,6 +302,8 @@ class SyntheticSource:
             "camera": name,
             "uri": f"videos/{path.name}",
             "content_hash": content_hash(path),
+            "first_frame": 0,
+            "start_s": 0.0,
             "fps": trial["rate_hz"],
             "frame_count": trial["frame_count"],
             "width": camera.size[0],

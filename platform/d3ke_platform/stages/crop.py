@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from d3ke.camera import Camera, crop_camera, warp
 from d3ke_platform import storage
 from d3ke_platform.data_set import DataSet
 from d3ke_platform.schema import BOXES, CROPS
-from d3ke_platform.stages.decode import frames
+from d3ke_platform.stages.decode import Frame, frames
 from d3ke_platform.stages.detect import (
     Detector,
     DetectorChoice,
@@ -56,7 +57,10 @@ class CropRecording:
         columns |= {key: [item[key]] * count for key in _COMMON}
         columns |= {"time_s": times, "box": track.boxes}
         columns["trial_frame"] = trial_frames(
-            times, fps=item["fps"], rate_hz=item["rate_hz"], count=item["label_count"]
+            times + item["start_s"],
+            fps=item["fps"],
+            rate_hz=item["rate_hz"],
+            count=item["label_count"],
         )
         table = CROPS.to_arrow(columns)
         storage.write_table(self._data.crop_uri(item["recording_id"]), table)
@@ -73,7 +77,7 @@ class CropRecording:
         times: list[float] = []
 
         def noted() -> Any:
-            for frame in frames(path):
+            for frame in _part(item, path):
                 times.append(frame.time_s)
                 yield frame
 
@@ -97,7 +101,7 @@ class CropRecording:
         indices: list[int] = []
         pictures: list[bytes] = []
         views: list[Camera] = []
-        for frame, box in zip(frames(path), track.boxes, strict=True):
+        for frame, box in zip(_part(item, path), track.boxes, strict=True):
             view = crop_camera(camera, box, size=self._size, margin=self._field_of_view)
             indices.append(frame.index)
             pictures.append(encode_jpeg(warp(frame.image, camera, view)))
@@ -109,6 +113,10 @@ class CropRecording:
             "crop_rotation": np.stack([view.rotation for view in views]),
             "crop_translation": np.stack([view.translation for view in views]),
         }
+
+
+def _part(item: dict[str, Any], path: Path) -> Iterator[Frame]:
+    return frames(path, first=item["first_frame"], count=item["frame_count"])
 
 
 _COMMON = ("recording_id", "trial_id", "subject", "split")
@@ -129,7 +137,7 @@ def trial_frames(times_s: np.ndarray, *, fps: float, rate_hz: float, count: int)
     """Label row of each video frame, -1 where none is near enough in time.
 
     Args:
-        times_s: [n] s, of the video frames; time 0 is the trial's first label.
+        times_s: [n] s, of the video frames, after the trial's first label.
         fps: Of the video.
         rate_hz: Of the labels.
         count: Number of labels.

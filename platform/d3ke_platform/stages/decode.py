@@ -74,35 +74,70 @@ def probe(path: str | Path) -> VideoInfo:
         )
 
 
-def frames(path: str | Path, *, every: int = 1) -> Iterator[Frame]:
-    """Decode a video in display order.
+def frames(
+    path: str | Path, *, every: int = 1, first: int = 0, count: int | None = None
+) -> Iterator[Frame]:
+    """Decode a video, or a part of it, in display order.
 
     Args:
         path: The video file.
-        every: Yield frames 0, every, 2 every, ...; indices stay those of the video.
+        every: Yield frames first, first + every, ...
+        first: Index in the video of the first frame of the part. Getting there costs one pass over
+            the file's packets and the decoding from the key frame before.
+        count: Length of the part in frames; None = to the end.
 
     Yields:
-        Upright RGB frames with the file's timestamps, starting at 0 s.
+        Upright RGB frames; index and time (the file's timestamps) start at 0 with the part.
 
     Raises:
         InvalidInputError: the file cannot be read, or breaks off part way. The whole video is
             refused then, after the frames already yielded: a silently shortened recording would
             look complete.
     """
-    if every < 1:
-        raise InvalidInputError("every", f"is {every}, must be 1 or more")
+    _check_part(every, first, count)
     with _open(path) as (container, stream):
-        read, start_s, last_s = 0, 0.0, 0.0
+        places = _seek(path, container, stream, first) if first else {}
+        index, start_s, last_s = 0, 0.0, 0.0
         fps = _frame_rate(stream)
         for decoded in _decode(path, container, stream):
-            moment = decoded.time if decoded.time is not None else start_s + read / fps
-            start_s = moment if read == 0 else start_s
+            index = places.get(decoded.pts, index)
+            moment = decoded.time if decoded.time is not None else start_s + (index - first) / fps
+            start_s = moment if index == first else start_s
             last_s = moment
-            if read % every == 0:
-                image = _upright(decoded.to_ndarray(format="rgb24"), decoded.rotation)
-                yield Frame(index=read, time_s=moment - start_s, image=np.ascontiguousarray(image))
-            read += 1
-        _check_complete(path, stream, read=read, last_s=last_s)
+            if index >= first and (index - first) % every == 0:
+                image = np.ascontiguousarray(
+                    _upright(decoded.to_ndarray(format="rgb24"), decoded.rotation)
+                )
+                yield Frame(index=index - first, time_s=moment - start_s, image=image)
+            index += 1
+            if count is not None and index == first + count:
+                return
+        _check_complete(path, stream, read=index, last_s=last_s)
+        if index < first + (count or 1):
+            reason = f"holds {index} frames; frames {first} to {first + (count or 1) - 1} are asked"
+            raise InvalidInputError(str(path), reason)
+
+
+def _check_part(every: int, first: int, count: int | None) -> None:
+    if every < 1:
+        raise InvalidInputError("every", f"is {every}, must be 1 or more")
+    if first < 0 or (count is not None and count < 1):
+        reason = f"of {count} frames from {first} on: the start must be 0 or more, the length 1"
+        raise InvalidInputError("part of a video", reason)
+
+
+def _seek(path: str | Path, container: Any, stream: Any, first: int) -> dict[int, int]:
+    """Goes to the key frame before a frame; index by timestamp, {} = not moved (no timestamps)."""
+    with _open(path) as (listed, its_stream):
+        try:
+            times = [p.pts for p in listed.demux(its_stream) if p.size and not p.is_discard]
+        except _decoding_errors() as error:
+            raise _broken(path, 0, error) from error
+    if None in times or len(set(times)) < len(times) or first >= len(times):
+        return {}
+    ordered = sorted(times)
+    container.seek(ordered[first], stream=stream, backward=True, any_frame=False)
+    return {time: index for index, time in enumerate(ordered)}
 
 
 def _decode(path: str | Path, container: Any, stream: Any) -> Iterator[Any]:

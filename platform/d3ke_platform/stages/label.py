@@ -167,6 +167,7 @@ class _Scaling:
         self._data = DataSet.open(root)
         self._marker_set = self._data.marker_set()
         self._measurements = self._data.measurements()
+        self._settings = self._data.scaling()
 
     def scale(self, row: dict[str, Any], *, place_markers: bool) -> ScaledSubject:
         from d3ke.kinematics import read_trc
@@ -180,6 +181,7 @@ class _Scaling:
             mass_kg=row["mass_kg"],
             output_path=self._data.resolve(f"subjects/{row['subject']}.osim"),
             place_markers=place_markers,
+            settings=self._settings,
         )
 
 

@@ -131,6 +131,8 @@ def _subject(name: str, split: str) -> dict:
         "height_m": 1.7,
         "mass_kg": 70.0,
         "static_uri": "",
+        "scale_setup_uri": "",
+        "scaled_model_uri": "",
     }
 
 
@@ -143,6 +145,7 @@ def _trial(subject: str, split: str, movement: str) -> dict:
         "rate_hz": 10.0,
         "frame_count": FRAMES,
         "markers_uri": "",
+        "ik_setup_uri": "",
     }
 
 
@@ -153,6 +156,8 @@ def _recording(trial: dict, camera: str, rotation: np.ndarray) -> dict:
         "camera": camera,
         "uri": "",
         "content_hash": "",
+        "first_frame": 0,
+        "start_s": 0.0,
         "fps": 10.0,
         "frame_count": FRAMES,
         "width": _SIZE,

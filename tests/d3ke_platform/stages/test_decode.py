@@ -43,6 +43,29 @@ def test_every_second_frame_keeps_its_index(tmp_path: Path) -> None:
         next(frames(path, every=0))
 
 
+@pytest.mark.parametrize("b_frames", [0, 2])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
+@pytest.mark.parametrize(("first", "count"), [(0, 3), (1, 5), (4, 1), (7, 4), (10, None)])
+def test_part_of_a_video(
+    tmp_path: Path, name: str, b_frames: int, first: int, count: int | None
+) -> None:
+    codec = "mpeg4" if name.endswith("avi") else "libx264"
+    path = write_video(tmp_path / name, 14, codec=codec, b_frames=b_frames)
+    whole, part = list(frames(path)), list(frames(path, first=first, count=count))
+    expected = whole[first : None if count is None else first + count]
+    assert [frame.index for frame in part] == list(range(len(expected)))
+    for frame, same in zip(part, expected, strict=True):
+        np.testing.assert_array_equal(frame.image, same.image)
+        assert frame.time_s == pytest.approx(same.time_s - expected[0].time_s)
+
+
+@pytest.mark.parametrize(("first", "count"), [(14, 1), (12, 3), (20, None)])
+def test_part_beyond_the_end_of_a_video(tmp_path: Path, first: int, count: int | None) -> None:
+    path = write_video(tmp_path / "a.mp4", 14)
+    with pytest.raises(InvalidInputError, match=f"holds 14 frames; frames {first} to"):
+        list(frames(path, first=first, count=count))
+
+
 def test_uneven_times_are_the_files_own(tmp_path: Path) -> None:
     times = [500, 533, 700, 1100, 1150]
     path = write_video(tmp_path / "a.mkv", 5, times=times)

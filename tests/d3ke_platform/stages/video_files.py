@@ -27,13 +27,14 @@ def write_video(
     rotation: int = 0,
     index_first: bool = False,
     times: list[int] | None = None,
+    b_frames: int = 0,
 ) -> Path:
     """Encode `count` frames; `times` are presentation times in 1/1000 s."""
     options = {"movflags": "faststart"} if index_first else {}
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=fps)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-        stream.options = {"g": "4", "bf": "0"} if codec == "libx264" else {}
+        stream.options = {"g": "4", "bf": str(b_frames)} if codec == "libx264" else {}
         if rotation:
             stream.set_display_rotation(rotation)
         if times is not None:

@@ -66,6 +66,8 @@ def _rows(
                 "height_m": 1.7,
                 "mass_kg": 70.0,
                 "static_uri": "",
+                "scale_setup_uri": "",
+                "scaled_model_uri": "",
             }
             for movement in range(trials):
                 shared = {"subject": subject["subject"], "movement": f"m{movement}", "split": split}
@@ -76,6 +78,7 @@ def _rows(
                     "rate_hz": rate_hz,
                     "frame_count": frames,
                     "markers_uri": "",
+                    "ik_setup_uri": "",
                 }
                 for camera in ("frontal", "sagittal"):
                     yield (
@@ -88,6 +91,8 @@ def _rows(
                             "camera": camera,
                             "uri": "",
                             "content_hash": "",
+                            "first_frame": 0,
+                            "start_s": 0.0,
                             "fps": rate_hz,
                             "frame_count": frames,
                             "width": 64,
