@@ -2,7 +2,7 @@
 
 from d3ke.kinematics.ik_result import IKResult
 from d3ke.kinematics.ik_tasks import CoordinateTask, IKTasks, read_ik_setup
-from d3ke.kinematics.inverse_kinematics import InverseKinematicsResult, opensim_inverse_kinematics
+from d3ke.kinematics.inverse_kinematics import inverse_kinematics
 from d3ke.kinematics.marker_set import MarkerSet
 from d3ke.kinematics.mot import Motion, read_mot, write_mot
 from d3ke.kinematics.scaling import ScaledSubject, ScalingSettings, scale_subject
@@ -14,13 +14,12 @@ __all__ = [
     "IKResult",
     "IKSettings",
     "IKTasks",
-    "InverseKinematicsResult",
     "MarkerSet",
     "MarkerTrajectories",
     "Motion",
     "ScaledSubject",
     "ScalingSettings",
-    "opensim_inverse_kinematics",
+    "inverse_kinematics",
     "read_ik_setup",
     "read_mot",
     "read_trc",

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool
 
-from d3ke.kinematics.inverse_kinematics import InverseKinematicsResult
+from d3ke.kinematics.ik_result import IKResult
 from d3ke.kinematics.marker_set import MarkerSet
 from d3ke.skeleton import Skeleton
 
@@ -25,7 +25,7 @@ SHOULDER_GROUPS = (_GIRDLE, tuple(f"{body}_l" for body in _GIRDLE))
 
 
 def marker_mask(
-    result: InverseKinematicsResult, marker_set: MarkerSet, threshold_m: float = THRESHOLD_M
+    result: IKResult, marker_set: MarkerSet, threshold_m: float = THRESHOLD_M
 ) -> Bool[np.ndarray, "T M"]:
     """True where a marker was measured and its model marker is within the threshold [m].
 
@@ -37,7 +37,7 @@ def marker_mask(
 
 
 def coordinate_mask(
-    result: InverseKinematicsResult,
+    result: IKResult,
     skeleton: Skeleton,
     marker_set: MarkerSet,
     threshold_m: float = THRESHOLD_M,
@@ -97,5 +97,5 @@ def _joint_coordinates(skeleton: Skeleton, joints: Sequence[int]) -> list[int]:
     return sorted(used)
 
 
-def _require_same_markers(result: InverseKinematicsResult, marker_set: MarkerSet) -> None:
+def _require_same_markers(result: IKResult, marker_set: MarkerSet) -> None:
     assert result.marker_names == tuple(marker_set.names), "result of another marker set"

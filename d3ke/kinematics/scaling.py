@@ -13,7 +13,8 @@ import numpy as np
 
 from d3ke.arrays import FloatArray
 from d3ke.errors import InvalidInputError, KinematicsError
-from d3ke.kinematics.inverse_kinematics import InverseKinematicsResult, solve_markers
+from d3ke.kinematics.ik_result import IKResult
+from d3ke.kinematics.inverse_kinematics import inverse_kinematics
 from d3ke.kinematics.marker_set import MarkerSet, add_marker
 from d3ke.kinematics.opensim_library import load_model
 from d3ke.kinematics.rigid_fit import fit_rigid
@@ -124,14 +125,15 @@ def scale_subject(
         )
         model = load_model(scaled_path)
         _restore_markers(model, marker_set, scales)
-        rms, locked = _finish(model, marker_set, window, settings)
+        pose = _static_pose(model, Path(folder), marker_set, window)
+        locked = _finish(model, marker_set, pose, settings)
         _write(model, Path(output_path))
     return ScaledSubject(
         model_path=Path(output_path),
         measurement_factors=factors,
         body_scales=np.array([scales[body] for body in bodies]),
         body_names=bodies,
-        static_marker_rms_m=rms,
+        static_marker_rms_m=pose.rms_error(np.sign(marker_set.scaling_weights)),
         locked=locked,
     )
 
@@ -256,17 +258,25 @@ def _aligned(static: MarkerTrajectories, at_default: FloatArray) -> MarkerTrajec
     )
 
 
-def _finish(
-    model: Any, marker_set: MarkerSet, static: MarkerTrajectories, settings: ScalingSettings
-) -> tuple[float, tuple[str, ...]]:
-    """Static pose, locks, couplers and bodies of markers; static RMS in m and locked names."""
+def _static_pose(
+    model: Any, folder: Path, marker_set: MarkerSet, static: MarkerTrajectories
+) -> IKResult:
+    """The scaled model's pose in the static trial's mean frame."""
+    model.printToXML(str(folder / "posed.osim"))
     still = MarkerTrajectories(
         names=static.names,
         positions=static.positions.mean(axis=0, keepdims=True),
         times=static.times[:1],
         rate_hz=static.rate_hz,
     )
-    pose = solve_markers(model, still, marker_set.scaling_weights, what="static pose")
+    weights = dict(zip(marker_set.names, map(float, marker_set.scaling_weights), strict=True))
+    return inverse_kinematics(model_path=folder / "posed.osim", trajectories=still, weights=weights)
+
+
+def _finish(
+    model: Any, marker_set: MarkerSet, pose: IKResult, settings: ScalingSettings
+) -> tuple[str, ...]:
+    """Sets default pose, locks, couplers and bodies of markers; names of locked coordinates."""
     _set_default_pose(model, pose)
     locked = []
     for coordinate in model.getCoordinateSet():
@@ -280,8 +290,7 @@ def _finish(
         frame = model.getBodySet().get(body)
         model.getMarkerSet().get(marker).changeFramePreserveLocation(state, frame)
     model.finalizeConnections()
-    used = pose.marker_error[:, marker_set.scaling_weights > 0.0]
-    return float(np.sqrt(np.nanmean(np.square(used)))), tuple(locked)
+    return tuple(locked)
 
 
 def _restore_markers(model: Any, marker_set: MarkerSet, scales: Mapping[str, FloatArray]) -> None:
@@ -298,13 +307,15 @@ def _restore_markers(model: Any, marker_set: MarkerSet, scales: Mapping[str, Flo
     model.finalizeConnections()
 
 
-def _set_default_pose(model: Any, pose: InverseKinematicsResult) -> None:
+def _set_default_pose(model: Any, pose: IKResult) -> None:
+    # A skeleton keeps OpenSim's order, but lengthens names that several coordinates have.
+    paths = [c.getAbsolutePathString() for c in model.getCoordinateSet()]
     for joint in model.getJointSet():
         if joint.getParentFrame().findBaseFrame().getName() == "ground":
             continue
         for index in range(joint.numCoordinates()):
             coordinate = joint.get_coordinates(index)
-            column = pose.coordinate_names.index(coordinate.getName())
+            column = paths.index(coordinate.getAbsolutePathString())
             coordinate.setDefaultValue(float(pose.coordinates[0, column]))
 
 

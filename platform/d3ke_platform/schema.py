@@ -299,6 +299,7 @@ LABELS = Table(
         Column("marker_error_m", "float64", ("M",), "m", "", "NaN: not measured"),
         Column("coordinate_mask", "bool", ("Q",), description="true: usable as a label"),
         Column("marker_mask", "bool", ("M",), description="true: measured and well fitted"),
+        Column("converged", "bool", description="false: the solver stopped short; all is masked"),
     ),
 )
 

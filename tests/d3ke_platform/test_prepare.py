@@ -84,7 +84,7 @@ def test_bad_input_is_rejected_with_a_reason_and_the_rest_finishes(tmp_path: Pat
 def test_other_settings_are_refused_before_anything_runs(tmp_path: Path) -> None:
     first = settings(tmp_path / "data")
     DataSet.create(first.output, source=first.source, settings=first.identity())
-    with pytest.raises(UsageError, match=r"labels\.ik_accuracy is 0\.0001 there, 0\.001 now"):
+    with pytest.raises(UsageError, match=r"labels\.ik_accuracy is 1e-05 there, 0\.001 now"):
         prepare(settings(tmp_path / "data", labels=LabelSettings(ik_accuracy=1e-3)))
 
 

@@ -67,7 +67,7 @@ def prepare(settings: PrepareSettings, *, source: Source | None = None) -> Prepa
         overwrite=settings.overwrite,
     )
     source = source or settings.build_source()
-    run = _Preparation(data, settings.actors or None)
+    run = _Preparation(data, settings.actors or None, settings.trial_timeout_s)
     units = run.timed("plan", lambda: plan(data, source))
     run.make(source, units)
     run.scale(settings.labels)
@@ -103,8 +103,9 @@ def plan(data: DataSet, source: Source) -> Rows:
 class _Preparation:
     """One run over a data set: what is left to do, rejects and seconds of each stage."""
 
-    def __init__(self, data: DataSet, actors: int | None) -> None:
+    def __init__(self, data: DataSet, actors: int | None, timeout_s: float) -> None:
         self._data = data
+        self._timeout_s = timeout_s
         self._actors = actors
         self._seconds: dict[str, float] = {}
         self._unscaled: dict[str, str] = {}
@@ -142,7 +143,11 @@ class _Preparation:
         done = self._finished("subjects", ".parquet")
         performing = {row["subject"] for row in self._data.trials()}
         waiting = [row for row in self._data.subjects() if row["subject"] in performing - done]
-        arguments = {"root": self._data.root, "place_markers": settings.place_markers}
+        arguments = {
+            "root": self._data.root,
+            "place_markers": settings.place_markers,
+            "timeout_s": self._timeout_s,
+        }
         rejects = self._run(ScaleSubject, waiting, arguments)
         self._data.write_rejects(ScaleSubject.name, rejects)
         self._unscaled = {row["item"]: row["reason"] for row in rejects}
@@ -153,7 +158,9 @@ class _Preparation:
         waiting = [row for row in self._data.trials() if row["trial_id"] not in done]
         arguments = {
             "root": self._data.root,
+            "solver": settings.solver,
             "accuracy": settings.ik_accuracy,
+            "timeout_s": self._timeout_s,
             "marker_threshold_m": settings.marker_threshold_m,
         }
         rejects = [

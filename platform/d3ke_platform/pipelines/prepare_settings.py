@@ -12,6 +12,7 @@ from d3ke_platform.sources import Source
 from d3ke_platform.sources.synthetic import SyntheticSettings, SyntheticSource
 
 SOURCES = ("synthetic",)
+SOLVERS = ("batched", "opensim")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +39,16 @@ class LabelSettings:
 
     place_markers: bool = True
     """Move the markers of a scaled model onto the subject's static pose."""
-    ik_accuracy: float = 1e-4
+    solver: str = "batched"
+    """Inverse kinematics: batched (`solve_ik`) or opensim (its own solver, 50 times slower)."""
+    ik_accuracy: float = 1e-5
     """Accuracy of the inverse kinematics solver."""
     marker_threshold_m: float = 0.02
     """A coordinate is no label where a marker of its segments is further off than this, m."""
 
     def __post_init__(self) -> None:
+        if self.solver not in SOLVERS:
+            raise UnknownNameError("labels.solver", self.solver, SOLVERS)
         if not 0 < self.ik_accuracy < 1:
             raise InvalidInputError("labels.ik_accuracy", f"{self.ik_accuracy} is not in (0, 1)")
         if self.marker_threshold_m <= 0:
@@ -77,6 +82,8 @@ class PrepareSettings:
     """Delete what the output folder holds of a data set and prepare it anew."""
     actors: int = 0
     """Worker processes per stage; 0: as many as the cluster has CPUs for."""
+    trial_timeout_s: float = 3600.0
+    """Time limit for scaling a subject or labelling a trial, s; what takes longer is rejected."""
     max_rejects: int = 0
     """End with exit code 3 when more items than this are rejected; negative: never."""
 
@@ -85,6 +92,8 @@ class PrepareSettings:
             raise UnknownNameError("source", self.source, SOURCES)
         if self.actors < 0:
             raise InvalidInputError("actors", f"{self.actors} is negative")
+        if self.trial_timeout_s <= 0:
+            raise InvalidInputError("trial_timeout_s", f"{self.trial_timeout_s} s is not positive")
         if self.source != "synthetic" and not self.input:
             raise UsageError(f"--source {self.source} needs --input, the folder of the recordings.")
         if storage.is_uri(self.output):

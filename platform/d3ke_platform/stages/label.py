@@ -19,11 +19,7 @@ from d3ke_platform.schema import LABELS, SUBJECT_LABELS
 
 if TYPE_CHECKING:
     from d3ke.arrays import FloatArray
-    from d3ke.kinematics.inverse_kinematics import InverseKinematicsResult
-    from d3ke.kinematics.scaling import ScaledSubject
-
-SCALING_TIMEOUT_S = 600.0
-TRIAL_TIMEOUT_S = 3600.0
+    from d3ke.kinematics import CoordinateTask, IKResult, MarkerTrajectories, ScaledSubject
 
 
 class ScaleSubject:
@@ -31,10 +27,10 @@ class ScaleSubject:
 
     name = "scale"
 
-    def __init__(self, root: str, *, place_markers: bool = True) -> None:
+    def __init__(self, root: str, *, place_markers: bool = True, timeout_s: float = 3600.0) -> None:
         self._data = DataSet.open(root)
         self._place_markers = place_markers
-        self._opensim = Isolated(partial(_Scaling, root), timeout_s=SCALING_TIMEOUT_S)
+        self._opensim = Isolated(partial(_Scaling, root), timeout_s=timeout_s)
 
     def __call__(self, item: dict[str, Any]) -> list[dict[str, Any]]:
         """Item: a row of SUBJECTS; returns the subject, its static marker RMS and seconds.
@@ -68,7 +64,13 @@ class LabelTrial:
     name = "label"
 
     def __init__(
-        self, root: str, *, accuracy: float = 1e-4, marker_threshold_m: float = 0.02
+        self,
+        root: str,
+        *,
+        solver: str = "batched",
+        accuracy: float = 1e-5,
+        marker_threshold_m: float = 0.02,
+        timeout_s: float = 3600.0,
     ) -> None:
         from d3ke.skeleton import SkeletalModelLayer
 
@@ -78,23 +80,23 @@ class LabelTrial:
         self._layer = SkeletalModelLayer(self._skeleton)
         self._threshold_m = marker_threshold_m
         self._opensim = Isolated(
-            partial(_InverseKinematics, root, accuracy), timeout_s=TRIAL_TIMEOUT_S
+            partial(_InverseKinematics, root, solver, accuracy), timeout_s=timeout_s
         )
 
     def __call__(self, item: dict[str, Any]) -> list[dict[str, Any]]:
-        """Item: trial_id, subject, markers_uri; returns trial_id, frames and seconds.
+        """Item: trial_id, subject, markers_uri, ik_setup_uri; returns trial_id, frames, seconds.
 
         Raises KinematicsError or InvalidInputError (naming the marker or file),
         ChildCrashedError, ChildTimeoutError.
         """
         began = time.perf_counter()
         subject = self._subject(item["subject"])
-        measured, result = self._opensim.call("solve", subject["model_uri"], item["markers_uri"])
+        measured, result = self._opensim.call("solve", subject["model_uri"], item)
         columns = self._columns(item, subject, measured, result)
         table = LABELS.to_arrow(columns, self._data.dims())
         storage.write_table(self._data.label_uri(item["trial_id"]), table)
         seconds = time.perf_counter() - began
-        frames = len(result.times)
+        frames = len(measured.times)
         return [{"trial_id": item["trial_id"], "frames": frames, "seconds": seconds}]
 
     def _subject(self, subject: str) -> dict[str, Any]:
@@ -104,34 +106,35 @@ class LabelTrial:
         self,
         item: dict[str, Any],
         subject: dict[str, Any],
-        measured: FloatArray,
-        result: InverseKinematicsResult,
+        measured: MarkerTrajectories,
+        result: IKResult,
     ) -> dict[str, Any]:
         """Columns of LABELS; markers and coordinates in the skeleton's order."""
         from d3ke.kinematics.masks import coordinate_mask, marker_mask
 
-        count = len(result.times)
+        count = len(measured.times)
         order = [result.coordinate_names.index(name) for name in self._skeleton.coordinates]
         coordinates = result.coordinates[:, order]
         pose = self._pose(coordinates, subject["body_scales"])
         masks = (self._skeleton, self._marker_set, self._threshold_m)
-        usable = result.solved[:, None]
+        usable = (result.solved & result.converged)[:, None]
         of_markers = marker_mask(result, self._marker_set, self._threshold_m) & usable
         return {
             "trial_id": [item["trial_id"]] * count,
             "subject": [item["subject"]] * count,
             "frame": np.arange(count),
-            "time_s": result.times,
+            "time_s": measured.times,
             "coordinates": coordinates,
             "measurement_factors": np.tile(subject["measurement_factors"], (count, 1)),
             "body_scales": np.tile(subject["body_scales"], (count, 1, 1)),
-            "markers_measured": self._by_skeleton(measured, result.marker_names, np.nan),
+            "markers_measured": self._by_skeleton(measured.positions, measured.names, np.nan),
             "markers_model": self._by_skeleton(
                 result.marker_positions, result.marker_names, np.nan
             ),
             "marker_error_m": self._by_skeleton(result.marker_error, result.marker_names, np.nan),
             "coordinate_mask": coordinate_mask(result, *masks) & usable,
             "marker_mask": self._by_skeleton(of_markers, result.marker_names, False),
+            "converged": result.converged,
             **pose,
         }
 
@@ -186,26 +189,51 @@ class _Scaling:
 
 
 class _InverseKinematics:
-    """OpenSim's inverse kinematics, in the child process."""
+    """Inverse kinematics on OpenSim model files, in the child process."""
 
-    def __init__(self, root: str, accuracy: float) -> None:
+    def __init__(self, root: str, solver: str, accuracy: float) -> None:
         self._data = DataSet.open(root)
+        self._skeleton = self._data.skeleton()
         self._marker_set = self._data.marker_set()
+        self._solver = solver
         self._accuracy = accuracy
 
-    def solve(self, model_uri: str, markers_uri: str) -> tuple[FloatArray, InverseKinematicsResult]:
-        """Measured markers [T, M, 3] m (marker set's order) and the solution."""
-        from d3ke.kinematics import read_trc
-        from d3ke.kinematics.inverse_kinematics import opensim_inverse_kinematics
+    def solve(self, model_uri: str, trial: dict[str, Any]) -> tuple[MarkerTrajectories, IKResult]:
+        """Measured markers and the solution, both with the marker set's names."""
+        from d3ke.kinematics import inverse_kinematics, read_trc
 
-        trajectories = read_trc(_existing(self._data, markers_uri))
-        result = opensim_inverse_kinematics(
+        trajectories = read_trc(_existing(self._data, trial["markers_uri"]))
+        weights, tasks = self._tasks(trial["ik_setup_uri"], trajectories.times)
+        result = inverse_kinematics(
             model_path=self._data.resolve(model_uri),
             trajectories=trajectories,
-            marker_set=self._marker_set,
+            weights=weights,
+            coordinate_tasks=tasks,
+            solver=self._solver,
             accuracy=self._accuracy,
         )
-        return trajectories.reordered(result.marker_names).positions, result
+        return trajectories.reordered(result.marker_names), result
+
+    def _tasks(
+        self, setup_uri: str, times: FloatArray
+    ) -> tuple[dict[str, float], tuple[CoordinateTask, ...]]:
+        """Marker weights and coordinate tasks: the trial's own setup's, or the marker set's."""
+        from d3ke.kinematics import read_ik_setup
+
+        names = self._marker_set.names
+        if not setup_uri:
+            return dict(zip(names, map(float, self._marker_set.ik_weights), strict=True)), ()
+        skeleton = self._skeleton
+        lengths = [
+            name
+            for name, turns in zip(
+                skeleton.coordinates, skeleton.coordinate_rotational, strict=True
+            )
+            if not turns
+        ]
+        setup = read_ik_setup(_existing(self._data, setup_uri), translational=lengths)
+        weights = dict(zip(names, map(float, setup.weights(names)), strict=True))
+        return weights, setup.at(times)
 
 
 def _existing(data: DataSet, uri: str) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 from d3ke.kinematics import MarkerTrajectories, read_trc
 from d3ke.kinematics.ik_opensim import solve_with_opensim
 from d3ke.kinematics.ik_tasks import CoordinateTask, read_ik_setup
-from d3ke.kinematics.inverse_kinematics import solve_markers
+from d3ke.kinematics.inverse_kinematics import inverse_kinematics
 from d3ke.kinematics.marker_set import add_marker
 from d3ke.kinematics.opensim_library import load_model, load_opensim
 from d3ke.skeleton import Skeleton
@@ -258,7 +258,7 @@ def _move_markers(model) -> None:
         times=chosen.times[::10],
         rate_hz=walk.rate_hz / 10,
     )
-    found = solve_markers(model, some, tasks.weights(names), what="walk")
+    found = _solved(model, some, tasks.weights(names))
     state, moves = model.initSystem(), {name: [] for name in names if name[2:] not in _BONY}
     for row, measured in zip(found.coordinates, some.positions, strict=True):
         for coordinate, value in zip(model.getCoordinateSet(), row, strict=True):
@@ -283,7 +283,18 @@ def _posed(model, still: MarkerTrajectories):
     landmarks = MarkerTrajectories(
         names=names, positions=positions, times=still.times, rate_hz=still.rate_hz
     )
-    return solve_markers(model, landmarks, np.ones(len(names)), what="static pose")
+    return _solved(model, landmarks, np.ones(len(names)))
+
+
+def _solved(model, trajectories: MarkerTrajectories, weights: np.ndarray):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.osim"
+        model.printToXML(str(path))
+        return inverse_kinematics(
+            model_path=path,
+            trajectories=trajectories,
+            weights=dict(zip(trajectories.names, map(float, weights), strict=True)),
+        )
 
 
 def _factors(pose, still: MarkerTrajectories) -> dict[str, float]:

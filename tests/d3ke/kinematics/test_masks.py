@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from d3ke.kinematics import MarkerSet
-from d3ke.kinematics.inverse_kinematics import InverseKinematicsResult
+from d3ke.kinematics import IKResult, MarkerSet
 from d3ke.kinematics.masks import coordinate_mask, marker_mask
 from d3ke.skeleton import Skeleton
 
@@ -19,14 +18,17 @@ def result_with(errors: dict[str, tuple[int, float]], marker_set: MarkerSet):
     error = np.full((FRAMES, count), 0.001)
     for name, (frame, value) in errors.items():
         error[frame, marker_set.names.index(name)] = value
-    return InverseKinematicsResult(
-        times=np.arange(FRAMES, dtype=float),
+    return IKResult(
         coordinate_names=Skeleton.full_body().coordinates,
         coordinates=np.zeros((FRAMES, len(Skeleton.full_body().coordinates))),
         marker_names=tuple(marker_set.names),
         marker_positions=np.zeros((FRAMES, count, 3)),
         marker_error=error,
         solved=np.ones(FRAMES, dtype=bool),
+        converged=np.ones(FRAMES, dtype=bool),
+        iterations=np.ones(FRAMES, dtype=np.int64),
+        outside_range=np.zeros((FRAMES, len(Skeleton.full_body().coordinates)), dtype=bool),
+        scales=None,
     )
 
 

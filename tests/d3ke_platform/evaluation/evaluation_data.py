@@ -207,6 +207,7 @@ def _labels(data: DataSet, trial: dict, *, phase: int) -> dict:
         "marker_error_m": np.tile(far, (FRAMES, 1)),
         "coordinate_mask": mask,
         "marker_mask": np.tile(far < 0.02, (FRAMES, 1)),
+        "converged": np.ones(FRAMES, bool),
     }
 
 

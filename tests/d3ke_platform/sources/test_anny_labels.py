@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from d3ke.kinematics import MarkerSet, opensim_inverse_kinematics, scale_subject
+from d3ke.kinematics import MarkerSet, inverse_kinematics, scale_subject
 from d3ke.skeleton import MeasurementSet, Skeleton, full_body_model_path
 from d3ke_platform.sources.anny_body import AnnyBody, sample_phenotype
 from d3ke_platform.sources.anny_markers import static_markers, virtual_markers
@@ -44,10 +44,10 @@ def _subject_trials(body, person, subject, folder):
     for movement in MOVEMENTS:
         motion = make_motion(movement, rate_hz=10.0, seconds=1.5, style=style, rng=rng)
         moved = body.pose(person, motion.segment_rotations, motion.root_position)
-        result = opensim_inverse_kinematics(
+        result = inverse_kinematics(
             model_path=scaled.model_path,
             trajectories=virtual_markers(body, moved),
-            marker_set=markers,
+            weights=dict(zip(markers.names, markers.ik_weights, strict=True)),
         )
         knee = Rotation.from_matrix(motion.segment_rotations["knee_r"]).as_euler("ZXY")[:, 0]
         yield movement, knee, result

@@ -132,6 +132,7 @@ def _labels(skeleton, trial_id, subject, frames, dims, rng) -> dict:
         "marker_error_m": np.zeros((frames, dims["M"])),
         "coordinate_mask": mask,
         "marker_mask": np.ones((frames, dims["M"]), bool),
+        "converged": np.ones(frames, bool),
     }
 
 
