@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from d3ke.errors import D3KEError, InvalidInputError, KinematicsError
 from d3ke.rotations import geodesic_angle
 from d3ke.skeleton import root_coordinates_from_pose
 from d3ke_platform import storage
+from d3ke_platform.errors import ChildCrashedError, ChildTimeoutError
 from d3ke_platform.pipelines.label_summary import summarise_labels
 from d3ke_platform.pipelines.prepare import plan
 from d3ke_platform.schema import CROPS, LABELS, RECORDINGS, SUBJECT_LABELS, TRIALS
@@ -230,6 +234,57 @@ def test_without_known_boxes_the_detector_decides(data: DataSet) -> None:
     crops = CROPS.to_numpy(storage.read_table(data.crop_uri("w")), ["box"])
     size = layer_source.SIZE - 1
     np.testing.assert_array_equal(crops["box"], np.tile([0, 0, size, size], (FRAMES, 1)))
+
+
+def test_a_recording_can_be_a_part_of_a_video(data: DataSet) -> None:
+    """Its first frame is the video's third, filmed 0.3 s after the trial's first label."""
+    uri = str(data.resolve(recording(data)["uri"]))
+    stage = CropRecording(data.root, detector=("none", "", ""))
+    stage(recording(data, recording_id="whole", uri=uri))
+    part = {"first_frame": 2, "frame_count": 4, "start_s": 0.3}
+    stage(recording(data, recording_id="part", uri=uri, **part))
+    whole, cut = (
+        CROPS.to_numpy(storage.read_table(data.crop_uri(name))) for name in ("whole", "part")
+    )
+    assert cut["jpeg"].tolist() == whole["jpeg"][2:6].tolist()
+    assert cut["frame"].tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(cut["time_s"], np.arange(4) / 10, atol=1e-6)
+    assert cut["trial_frame"].tolist() == [3, 4, 5, 6]
+
+
+def test_a_frame_that_has_not_converged_is_no_label(
+    data: DataSet, label: LabelTrial, scaled: dict[str, Any]
+) -> None:
+    measured, result = label._opensim.call("solve", scaled["model_uri"], data.trials()[0])
+    stopped = replace(result, converged=np.arange(FRAMES) != 3)
+    columns = label._columns(data.trials()[0], scaled, measured, stopped)
+    assert not columns["coordinate_mask"][3].any()
+    assert not columns["marker_mask"][3].any()
+    assert columns["coordinate_mask"][[2, 4]].any(axis=1).all()
+    assert columns["converged"].tolist() == stopped.converged.tolist()
+
+
+@pytest.mark.parametrize(
+    ("sent", "error", "message"),
+    [
+        (signal.SIGSTOP, ChildTimeoutError, "no answer within 15 s"),
+        (signal.SIGSEGV, ChildCrashedError, "signal 11"),
+    ],
+)
+@pytest.mark.usefixtures("scaled")
+def test_a_solver_that_hangs_or_crashes_costs_one_trial(
+    data: DataSet, sent: signal.Signals, error: type[Exception], message: str
+) -> None:
+    trial = {**data.trials()[0], "trial_id": f"after_{sent.name}"}
+    stage = LabelTrial(data.root, timeout_s=15.0)
+    stage(trial)
+    child = stage._opensim._process
+    assert child is not None
+    os.kill(child.pid, sent)
+    with pytest.raises(error, match=message):
+        stage(trial)
+    assert not child.is_alive()
+    assert stage(trial)[0]["frames"] == FRAMES
 
 
 def test_frames_find_their_label_by_time() -> None:
