@@ -46,12 +46,16 @@ class AugmentationConfig:
     """Probability that a rectangle of the crop is replaced by noise."""
     erase_area: float = 0.27
     """Largest erased part of the image."""
+    mirror_probability: float = 0.0
+    """Probability that left and right are exchanged (the paper: never; see d3ke.mirroring)."""
 
     def __post_init__(self) -> None:
         if not 0 < self.zoom[0] <= self.zoom[1]:
             raise InvalidInputError(f"zoom {self.zoom}", "not a rising pair of positive numbers")
         if not (0 <= self.erase_probability <= 1 and 0 <= self.erase_area < 1):
             raise InvalidInputError("erase_probability and erase_area", "not within 0 .. 1")
+        if not 0 <= self.mirror_probability <= 1:
+            raise InvalidInputError("mirror_probability", "not within 0 .. 1")
         if not (0 <= self.contrast <= 1 and 0 <= self.saturation <= 1):
             raise InvalidInputError("contrast and saturation", "not within 0 .. 1")
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from d3ke.augmentation import augment, center_crop
 from d3ke.losses import d3ke_loss
+from d3ke.mirroring import Mirror
 from d3ke.networks.frame_network import FrameNetwork
 from d3ke.networks.prediction import Estimate, PredictionHead, mean_estimate
 from d3ke_platform.storage import DataSet
@@ -71,6 +72,11 @@ class FrameTask:
         self._head = self.module.head
         self._validator = Validator(self._head, data.skeleton(), data.predicted())
         self._weights = job.settings.loss
+        self._mirror = (
+            Mirror(data.skeleton(), data.measurements(), data.predicted()).to(self._device)
+            if job.settings.augmentation.mirror_probability
+            else None
+        )
 
     def batches(self, epoch: int) -> Iterator[FrameBatch]:
         steps = self._plan.epoch(epoch)
@@ -79,16 +85,22 @@ class FrameTask:
     def losses(self, predict: Predict, batch: FrameBatch) -> dict[str, Tensor]:
         # Drawn from the global generator, which the loop seeds per epoch and worker.
         generator = torch.Generator(self._device).manual_seed(int(torch.randint(2**62, ())))
+        images, intrinsics, target = batch
+        if self._mirror is not None:
+            probability = self.settings.augmentation.mirror_probability
+            images, intrinsics, target = self._mirror.some(
+                images, intrinsics, target, generator, probability
+            )
         images, root_rotation = augment(
-            batch.images,
-            batch.intrinsics,
-            batch.target.root_rotation,
+            images,
+            intrinsics,
+            target.root_rotation,
             self.settings.image_size,
             generator,
             self.settings.augmentation,
             self._margin,
         )
-        target = batch.target._replace(root_rotation=root_rotation)
+        target = target._replace(root_rotation=root_rotation)
         return d3ke_loss(self._head, predict(self._layout(images)), target, self._weights)
 
     def validate(self, predict: Predict) -> ErrorSums:
