@@ -14,7 +14,10 @@ from d3ke.errors import InvalidInputError, UnknownNameError
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnext50_32x4d")
 MOBILENETS = ("mobilenet_v3_small", "mobilenet_v3_large")
-BACKBONES = ("resnet18_half", *RESNETS, *MOBILENETS)
+CONVNEXT, EFFICIENTNET = "convnext_tiny", "efficientnet_v2_s"
+PUBLISHED = (*RESNETS, *MOBILENETS, CONVNEXT, EFFICIENTNET)
+"""torchvision's, for which there are ImageNet weights."""
+BACKBONES = ("resnet18_half", *PUBLISHED)
 IMAGENET = "imagenet"
 
 
@@ -42,8 +45,12 @@ def build_backbone(name: str, weights: str = "") -> tuple[nn.Sequential, int]:
         backbone, channels = _half_width_resnet18()
     elif name in RESNETS:
         backbone, channels = _resnet(name)
-    else:
+    elif name in MOBILENETS:
         backbone, channels = _mobilenet(name)
+    elif name == CONVNEXT:
+        backbone, channels = _convnext(name)
+    else:
+        backbone, channels = _efficientnet(name)
     if weights:
         state = _imagenet_state(name) if weights == IMAGENET else _local_state(Path(weights))
         _load(backbone, state, f"weights {weights!r} of backbone {name}")
@@ -100,6 +107,22 @@ def _mobilenet(name: str) -> tuple[nn.Sequential, int]:
     return nn.Sequential(OrderedDict(features=model.features)), int(model.features[-1].out_channels)
 
 
+def _convnext(name: str) -> tuple[nn.Sequential, int]:
+    from torchvision.models import get_model
+
+    model = get_model(name, weights=None)
+    norm = model.classifier[0]  # belongs to the features: they come out of a residual sum
+    kept = OrderedDict(features=model.features, classifier=nn.Sequential(norm))
+    return nn.Sequential(kept), int(norm.weight.numel())
+
+
+def _efficientnet(name: str) -> tuple[nn.Sequential, int]:
+    from torchvision.models import get_model
+
+    model = get_model(name, weights=None)
+    return nn.Sequential(OrderedDict(features=model.features)), int(model.features[-1].out_channels)
+
+
 def _imagenet_state(name: str) -> Mapping[str, Tensor]:
     from torchvision.models import get_model_weights
 
@@ -107,7 +130,7 @@ def _imagenet_state(name: str) -> Mapping[str, Tensor]:
         raise InvalidInputError(
             "ImageNet weights of resnet18_half",
             "nobody publishes them",
-            f"Leave `weights` empty or choose a backbone of: {', '.join(RESNETS + MOBILENETS)}.",
+            f"Leave `weights` empty or choose a backbone of: {', '.join(PUBLISHED)}.",
         )
     # Version 1, as in the paper: version 2's recipe fine-tunes worse to regression.
     published = get_model_weights(name)["IMAGENET1K_V1"]

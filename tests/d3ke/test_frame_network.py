@@ -160,3 +160,18 @@ def test_a_tiny_batch_is_learnt_by_heart() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 10, losses[::10]
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "convnext_tiny", "efficientnet_v2_s"])
+def test_weights_of_torchvisions_model_give_its_features(name: str, tmp_path) -> None:
+    from torchvision.models import get_model
+
+    model = get_model(name, weights=None).eval()
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    backbone, _ = build_backbone(name, str(tmp_path / "weights.pth"))
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = model.features(images)
+        if name == "convnext_tiny":
+            expected = model.classifier[0](expected)
+        torch.testing.assert_close(backbone.eval()(images), expected)
