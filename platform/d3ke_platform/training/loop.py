@@ -17,6 +17,7 @@ from d3ke.errors import D3KEError
 from d3ke_platform.training import checkpoint as saved
 from d3ke_platform.training.average import WeightAverage
 from d3ke_platform.training.checkpoint import Progress
+from d3ke_platform.training.failed_batch import save_failed_batch
 from d3ke_platform.training.schedule import Schedule
 from d3ke_platform.training.task import Predict, Task
 from d3ke_platform.training.worker import Worker, checkpoint_folder, share_statistics
@@ -25,15 +26,19 @@ from d3ke_platform.training.worker import Worker, checkpoint_folder, share_stati
 class NonFiniteLossError(D3KEError):
     """Training ran into NaN or infinity; the weights are still those of the step before."""
 
-    def __init__(self, stage: str, epoch: int, step: int, terms: dict[str, float]) -> None:
+    def __init__(
+        self, stage: str, epoch: int, step: int, terms: dict[str, float], batch: str = ""
+    ) -> None:
         values = ", ".join(f"{name} {value:g}" for name, value in terms.items())
+        kept = f" The batch is kept in {batch}." if batch else ""
         super().__init__(
             f"The {stage} network's loss or gradient is not finite at epoch {epoch}, step {step}"
-            f" ({values}). Lower the learning rate or set gradient_clip; check the labels.",
+            f" ({values}). Lower the learning rate or set gradient_clip; check the labels.{kept}",
             stage,
             epoch,
             step,
             terms,
+            batch,
         )
 
 
@@ -50,7 +55,8 @@ class TrainingLoop:
     """Epochs of steps, validation and checkpoints for one `Task` on one `Worker`.
 
     `on_epoch` gets the metrics of every epoch, on rank 0 only. A checkpoint is written after each
-    epoch; a later loop with the same worker continues from it with the same results.
+    epoch; a later loop with the same worker continues from it with the same results. A batch
+    whose loss is not finite is kept in the folder `failed_batches`.
     """
 
     def __init__(
@@ -60,8 +66,10 @@ class TrainingLoop:
         *,
         seed: int,
         on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
+        failed_batches: Path | None = None,
     ) -> None:
         self._task, self._worker, self._seed, self._on_epoch = task, worker, seed, on_epoch
+        self._failed_batches = failed_batches
         self._settings = task.settings
         self._schedule = Schedule(task.settings, task.steps_per_epoch)
         self._module = task.module
@@ -131,14 +139,26 @@ class TrainingLoop:
         parameters = [p for p in self._module.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if not torch.isfinite(norm):
-            terms = {name: float(value.detach()) for name, value in losses.items()}
-            raise NonFiniteLossError(self._task.name, epoch + 1, step, terms)
+            raise self._not_finite(losses, batch, epoch, step)
         if self._settings.gradient_clip:
             nn.utils.clip_grads_with_norm_(parameters, self._settings.gradient_clip, norm)
         self._optimizer.step()
         if self._average is not None:
             self._average.update(self._module)
         return {name: value.detach() for name, value in losses.items()}
+
+    def _not_finite(
+        self, losses: dict[str, Tensor], batch: Any, epoch: int, step: int
+    ) -> NonFiniteLossError:
+        """The error, with the batch kept by the workers whose own loss it is (rank 0's as well,
+        where it is the gradient)."""
+        terms = {name: float(value.detach()) for name, value in losses.items()}
+        kept = ""
+        guilty = not math.isfinite(terms["total"]) or self._worker.rank == 0
+        if self._failed_batches is not None and guilty:
+            name = f"{self._task.name}_epoch{epoch + 1}_step{step}_rank{self._worker.rank}"
+            kept = str(save_failed_batch(batch, self._failed_batches, name))
+        return NonFiniteLossError(self._task.name, epoch + 1, step, terms, kept)
 
     def _finish_epoch(self, epoch: int, trained: dict[str, float], *, started: float) -> None:
         """Validate, choose, report and save after `epoch` (from 1; 0 = untrained)."""

@@ -18,6 +18,9 @@ from d3ke_platform.training.progress import append_row
 from d3ke_platform.training.task import Task
 from d3ke_platform.training.worker import LocalWorker, RayWorker, Worker, threads_per_worker
 
+FAILED_BATCHES = "failed_batches"
+"""Folder beside the progress file for batches whose loss was not finite."""
+
 
 class TrainingFailedError(D3KEError):
     """The workers died or raised more often than `max_failures` allows."""
@@ -128,7 +131,11 @@ def fit(
     if resources.workers == 0:
         worker = LocalWorker(folder / run_name)
         TrainingLoop(
-            job.task(worker), worker, seed=job.seed, on_epoch=lambda row: append_row(progress, row)
+            job.task(worker),
+            worker,
+            seed=job.seed,
+            on_epoch=lambda row: append_row(progress, row),
+            failed_batches=progress.parent / FAILED_BATCHES,
         ).run()
         with worker.restore() as last:
             return _read(last)
@@ -180,7 +187,13 @@ def train_on_worker(config: dict[str, Any]) -> D3KEError | None:
     if task is None:
         return error
     path = Path(config["progress"])
-    loop = TrainingLoop(task, worker, seed=job.seed, on_epoch=lambda row: append_row(path, row))
+    loop = TrainingLoop(
+        task,
+        worker,
+        seed=job.seed,
+        on_epoch=lambda row: append_row(path, row),
+        failed_batches=path.parent / FAILED_BATCHES,
+    )
     try:
         loop.run()
     except NonFiniteLossError as failure:

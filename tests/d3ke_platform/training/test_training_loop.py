@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 import ray
 import torch
+from safetensors.torch import load_file
 from toy_task import ToyJob, ToyTask, toy_settings
 
 from d3ke.errors import InvalidInputError
+from d3ke.losses import Target
 from d3ke_platform.training import checkpoint as saved
 from d3ke_platform.training.checkpoint import load_progress, load_weights
+from d3ke_platform.training.failed_batch import named_tensors
+from d3ke_platform.training.loader import FrameBatch
 from d3ke_platform.training.loop import NonFiniteLossError, TrainingLoop
 from d3ke_platform.training.progress import read_rows
 from d3ke_platform.training.trainer import Resources, choose_resources, fit
@@ -80,10 +84,25 @@ def test_non_finite_loss_stops_before_the_step(tmp_path):
     settings = toy_settings()
     worker = LocalWorker(tmp_path, CPU)
     task = ToyTask(settings, worker, poison=(1, 4))
-    loop = TrainingLoop(task, worker, seed=3)
-    with pytest.raises(NonFiniteLossError, match=r"toy network.*epoch 2, step 4"):
+    loop = TrainingLoop(task, worker, seed=3, failed_batches=tmp_path / "failed")
+    with pytest.raises(NonFiniteLossError, match=r"toy network.*epoch 2, step 4.*kept in") as error:
         loop.run()
+    (kept,) = (tmp_path / "failed").iterdir()
+    assert str(kept) in str(error.value)
+    assert not load_file(kept)["batch"].isfinite().all()
     assert all(torch.isfinite(p).all() for p in task.module.parameters())
+
+
+def test_tensors_of_a_batch_are_named_by_their_place():
+    zero = torch.zeros(1)
+    target = Target(zero, zero, zero, zero)
+    batch = FrameBatch(images=zero, intrinsics=zero, target=target)
+    assert set(named_tensors(batch)) == {
+        "images",
+        "intrinsics",
+        *(f"target.{name}" for name in target._fields if getattr(target, name) is not None),
+    }
+    assert set(named_tensors([{"a": zero}, (zero, 3)])) == {"0.a", "1.0"}
 
 
 def test_untrained_network_can_be_the_best(tmp_path):
