@@ -15,6 +15,7 @@ from jaxtyping import Float, Shaped, UInt8
 from torch import Generator, Tensor
 
 from d3ke.errors import InvalidInputError
+from d3ke.occluders import OccluderBank
 from d3ke.rotations import axis_angle_to_matrix
 
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -24,8 +25,8 @@ LUMINANCE = (0.299, 0.587, 0.114)
 class AugmentationConfig:
     """How much crops change during training; the defaults follow the paper's code.
 
-    Left out of the paper's recipe: pasted Pascal VOC objects, which would need that data set;
-    erased rectangles stand in for them. All-zero ranges and probabilities leave crops alone.
+    The paper also pastes Pascal VOC objects over people; here a folder of cut-outs does that, and
+    without one erased rectangles stand in. All-zero ranges and probabilities leave crops alone.
     """
 
     shift: float = 0.1
@@ -46,6 +47,14 @@ class AugmentationConfig:
     """Probability that a rectangle of the crop is replaced by noise."""
     erase_area: float = 0.27
     """Largest erased part of the image."""
+    occluders: str = ""
+    """Folder of pictures with an alpha channel, pasted over people; "" = none."""
+    occluder_probability: float = 0.35
+    """Probability that objects are pasted, where there is a folder of them."""
+    occluder_count: int = 7
+    """Most objects in a picture."""
+    occluder_size: tuple[float, float] = (0.1, 0.5)
+    """Range of an object's longer side, in parts of the picture's."""
     mirror_probability: float = 0.0
     """Probability that left and right are exchanged (the paper: never; see d3ke.mirroring)."""
 
@@ -54,8 +63,13 @@ class AugmentationConfig:
             raise InvalidInputError(f"zoom {self.zoom}", "not a rising pair of positive numbers")
         if not (0 <= self.erase_probability <= 1 and 0 <= self.erase_area < 1):
             raise InvalidInputError("erase_probability and erase_area", "not within 0 .. 1")
-        if not 0 <= self.mirror_probability <= 1:
-            raise InvalidInputError("mirror_probability", "not within 0 .. 1")
+        if not (0 <= self.mirror_probability <= 1 and 0 <= self.occluder_probability <= 1):
+            raise InvalidInputError(
+                "mirror_probability and occluder_probability", "not within 0 .. 1"
+            )
+        if self.occluder_count < 1 or not 0 < self.occluder_size[0] <= self.occluder_size[1]:
+            reason = f"{self.occluder_count} objects of size {self.occluder_size}"
+            raise InvalidInputError("occluders", f"{reason}: one or more of a rising size above 0")
         if not (0 <= self.contrast <= 1 and 0 <= self.saturation <= 1):
             raise InvalidInputError("contrast and saturation", "not within 0 .. 1")
 
@@ -77,6 +91,7 @@ def augment(
     generator: Generator,
     config: AugmentationConfig,
     margin: float = 1.25,
+    occluders: OccluderBank | None = None,
 ) -> tuple[Float[Tensor, "B 3 size size"], Shaped[Tensor, "B 3 3"]]:
     """Random views of stored crops, with their labels.
 
@@ -88,6 +103,7 @@ def augment(
         generator: source of the random numbers; on the device of the images if that is a GPU.
         config: how much changes.
         margin: side of the stored field of view over the side of the network's.
+        occluders: the cut-outs of `config.occluders`, loaded.
 
     Returns:
         Images 0 .. 1 and the root rotation in the axes of the new camera. Nothing else of the
@@ -95,6 +111,14 @@ def augment(
     """
     view = sample_views(intrinsics, images.shape[-1], size, generator, config, margin)
     warped = warp(images, intrinsics, view, size)
+    if occluders is not None:
+        warped = occluders.paste(
+            warped,
+            generator,
+            probability=config.occluder_probability,
+            most=config.occluder_count,
+            size=config.occluder_size,
+        )
     coloured = jitter_colors(warped, generator, config)
     erased = erase_rectangles(coloured, generator, config)
     return erased, view.rotation.to(root_rotation.dtype) @ root_rotation

@@ -14,6 +14,7 @@ from d3ke.losses import d3ke_loss
 from d3ke.mirroring import Mirror
 from d3ke.networks.frame_network import FrameNetwork
 from d3ke.networks.prediction import Estimate, PredictionHead, mean_estimate
+from d3ke.occluders import OccluderBank
 from d3ke_platform.storage import DataSet
 from d3ke_platform.training.batch_plan import BatchPlan
 from d3ke_platform.training.error_sums import ErrorSums
@@ -72,6 +73,8 @@ class FrameTask:
         self._head = self.module.head
         self._validator = Validator(self._head, data.skeleton(), data.predicted())
         self._weights = job.settings.loss
+        folder = job.settings.augmentation.occluders
+        self._occluders = OccluderBank(folder).to(self._device) if folder else None
         self._mirror = (
             Mirror(data.skeleton(), data.measurements(), data.predicted()).to(self._device)
             if job.settings.augmentation.mirror_probability
@@ -99,6 +102,7 @@ class FrameTask:
             generator,
             self.settings.augmentation,
             self._margin,
+            self._occluders,
         )
         target = target._replace(root_rotation=root_rotation)
         return d3ke_loss(self._head, predict(self._layout(images)), target, self._weights)
