@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,37 @@ class PredictedSet:
             for name in group:
                 if name not in self.coordinates:
                     raise UnknownNameError("predicted coordinate", name, self.coordinates)
+
+    def select(self, names: Sequence[str]) -> PredictedSet:
+        """The same with only some coordinates, in this set's order.
+
+        Args:
+            names: coordinates, or groups of them ("arms").
+
+        Raises:
+            UnknownNameError: neither a coordinate nor a group.
+        """
+        chosen: set[str] = set()
+        for name in names:
+            if name in self.groups:
+                chosen.update(self.groups[name])
+            elif name in self.coordinates:
+                chosen.add(name)
+            else:
+                valid = (*self.groups, *self.coordinates)
+                raise UnknownNameError("predicted coordinate or group", name, valid)
+        weights = dict(zip(self.coordinates, self.angle_loss_weights, strict=True))
+        kept = tuple(name for name in self.coordinates if name in chosen)
+        groups = {
+            group: tuple(name for name in members if name in chosen)
+            for group, members in self.groups.items()
+        }
+        return replace(
+            self,
+            coordinates=kept,
+            angle_loss_weights=tuple(weights[name] for name in kept),
+            groups={group: members for group, members in groups.items() if members},
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and names."""

@@ -44,9 +44,16 @@ _HASHED_FILES = (
 class DataSet:
     """Names and reads the files of a data set; picklable, holds no open file."""
 
-    def __init__(self, root: files.Location, description: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        root: files.Location,
+        description: Mapping[str, Any],
+        coordinates: tuple[str, ...] = (),
+    ) -> None:
+        """As it lies there; with `coordinates`, networks are to predict these (or groups) only."""
         self.root = str(root) if files.is_uri(root) else str(files.local_path(root))
         self.description = dict(description)
+        self._coordinates = coordinates
 
     @classmethod
     def create(
@@ -76,8 +83,11 @@ class DataSet:
         return data
 
     @classmethod
-    def open(cls, root: files.Location) -> DataSet:
-        """An existing data set; raises UsageError when there is none, SchemaVersionError."""
+    def open(cls, root: files.Location, *, coordinates: tuple[str, ...] = ()) -> DataSet:
+        """An existing data set; `coordinates` (or groups of them) narrow what is predicted.
+
+        Raises UsageError when there is none, SchemaVersionError.
+        """
         file = files.join(root, "dataset.json")
         if not files.exists(file):
             raise UsageError(f"{root} is not a data set (no dataset.json). Run jobs/prepare.py.")
@@ -85,7 +95,7 @@ class DataSet:
         version = description.get("schema_version")
         if version != SCHEMA_VERSION:
             raise SchemaVersionError(f"Data set {root}", version, SCHEMA_VERSION)
-        return cls(root, description)
+        return cls(root, description, coordinates)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -121,7 +131,8 @@ class DataSet:
         """Coordinates that networks predict."""
         from d3ke.skeleton import PredictedSet
 
-        return PredictedSet.load(self.resolve("predicted.json"))
+        every = PredictedSet.load(self.resolve("predicted.json"))
+        return every.select(self._coordinates) if self._coordinates else every
 
     def marker_set(self) -> MarkerSet:
         """Markers, their bodies and weights."""

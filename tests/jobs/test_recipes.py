@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from d3ke.networks import build_backbone
 from d3ke_platform import cli
 from d3ke_platform.evaluation.settings import EvaluateSettings
 from d3ke_platform.pipelines.prepare_settings import PrepareSettings
@@ -24,7 +25,7 @@ def read(recipe: str, job: str):
 
 
 @pytest.mark.parametrize("job", sorted(JOBS))
-@pytest.mark.parametrize("recipe", ["demo", "demo_quick", "paper"])
+@pytest.mark.parametrize("recipe", cli.recipe_names())
 def test_recipes_are_valid(recipe, job):
     read(recipe, job)
 
@@ -33,6 +34,16 @@ def test_recipes_are_valid(recipe, job):
 def test_stored_crops_hold_a_pixel_per_pixel_of_the_network(recipe):
     crop, train = read(recipe, "prepare").crop, read(recipe, "train")
     assert crop.stored_size == train.frame.image_size * crop.margin
+
+
+def test_transfer_recipe_takes_a_bundle_and_a_region():
+    settings, required = JOBS["train"]
+    flags = ["--frame.bundle", "b", "--coordinates", "arms"]
+    found = cli.parse(settings, ["--recipe", "transfer", *required, *flags], job="train")
+    assert (found.frame.bundle, found.coordinates) == ("b", ("arms",))
+    backbone, _ = build_backbone(found.frame.backbone)
+    parts = {f"backbone.{name}" for name, _ in backbone.named_modules()}
+    assert set(found.frame.freeze) <= parts
 
 
 def test_paper_recipe():

@@ -22,6 +22,7 @@ from torch import Tensor
 from d3ke.augmentation import AugmentationConfig, augment
 from d3ke.errors import InvalidInputError
 from d3ke.networks.bundle import load_bundle
+from d3ke.occluders import OccluderBank
 from d3ke_platform.pipelines.ray_data import is_reject, run_stage
 from d3ke_platform.schema import CROPS
 from d3ke_platform.stages.estimate import (
@@ -54,6 +55,8 @@ class EstimateForTraining:
         self._bundle = load_bundle(Path(bundle_folder))
         self._config = AugmentationConfig(**augmentation)
         self._device = choose_device("auto")
+        folder = self._config.occluders
+        self._occluders = OccluderBank(folder).to(self._device) if folder else None
         self._frame = self._bundle.frame.to(self._device).eval()
 
     def __call__(self, item: dict[str, Any]) -> list[dict[str, Any]]:
@@ -92,7 +95,14 @@ class EstimateForTraining:
         size = self._bundle.frame.config.image_size
         margin = float(self._bundle.config["crop"]["margin"])
         changed, turn = augment(
-            images, intrinsics.to(self._device), upright, size, generator, self._config, margin
+            images,
+            intrinsics.to(self._device),
+            upright,
+            size,
+            generator,
+            self._config,
+            margin,
+            self._occluders,
         )
         estimate = self._frame(changed)
         rotation = turned_back(turn, estimate.root_rotation)

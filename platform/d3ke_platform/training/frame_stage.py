@@ -22,6 +22,7 @@ from d3ke_platform.training.loader import FrameBatch, FrameLoader
 from d3ke_platform.training.samples import Samples, load_jpegs, load_samples
 from d3ke_platform.training.settings import FrameTraining
 from d3ke_platform.training.task import Predict
+from d3ke_platform.training.transfer import freeze, start_from_bundle
 from d3ke_platform.training.validation import FRAME_METRICS, Validator
 from d3ke_platform.training.worker import Worker, threads_per_worker
 
@@ -35,6 +36,8 @@ class FrameJob:
     seed: int
     exclude_subjects: tuple[str, ...] = ()
     """Training subjects to leave out (cross-fitting)."""
+    coordinates: tuple[str, ...] = ()
+    """Predicted coordinates or groups; () = all of the data set's."""
     name: str = "frame"
 
     def task(self, worker: Worker) -> FrameTask:
@@ -47,7 +50,7 @@ class FrameTask:
     validate_untrained = False
 
     def __init__(self, job: FrameJob, worker: Worker) -> None:
-        data = DataSet.open(job.data)
+        data = DataSet.open(job.data, coordinates=job.coordinates)
         self.name, self.settings = job.name, job.settings
         self._seed, self._worker, self._device = job.seed, worker, worker.device
         self._margin = float(data.crop["margin"])
@@ -131,7 +134,8 @@ class FrameTask:
 
 
 def make_frame_network(data: DataSet, job: FrameJob, train: Samples) -> FrameNetwork:
-    """The untrained network; it starts by predicting the mean of the training labels."""
+    """The network before training: it predicts the mean of the training labels, but for what it
+    takes over from a bundle."""
     torch.manual_seed(job.seed)
     head = PredictionHead(data.skeleton(), data.measurements(), data.predicted())
     labels = Estimate(
@@ -140,4 +144,9 @@ def make_frame_network(data: DataSet, job: FrameJob, train: Samples) -> FrameNet
         factors=torch.from_numpy(train.factors),
     )
     start = mean_estimate(labels, torch.from_numpy(train.coordinate_mask))
-    return FrameNetwork(job.settings.network(), head, start)
+    network = FrameNetwork(job.settings.network(), head, start)
+    if job.settings.bundle:
+        start_from_bundle(network, job.settings.bundle)
+    if job.settings.freeze:
+        freeze(network, job.settings.freeze)
+    return network

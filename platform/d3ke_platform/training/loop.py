@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from d3ke.errors import D3KEError
+from d3ke.errors import D3KEError, InvalidInputError
 from d3ke_platform.training import checkpoint as saved
 from d3ke_platform.training.average import WeightAverage
 from d3ke_platform.training.checkpoint import Progress
 from d3ke_platform.training.failed_batch import save_failed_batch
 from d3ke_platform.training.schedule import Schedule
 from d3ke_platform.training.task import Predict, Task
+from d3ke_platform.training.transfer import hold_statistics
 from d3ke_platform.training.worker import Worker, checkpoint_folder, share_statistics
 
 
@@ -75,7 +76,7 @@ class TrainingLoop:
         self._module = task.module
         self._distributed = worker.distribute(task.module)
         self._optimizer = torch.optim.AdamW(
-            self._module.parameters(),
+            [p for p in self._module.parameters() if p.requires_grad],
             lr=self._schedule.learning_rate(0, 0),
             weight_decay=self._settings.weight_decay,
             fused=True,
@@ -111,6 +112,7 @@ class TrainingLoop:
         # resumed and uninterrupted training agree.
         torch.manual_seed(epoch_seed(self._seed, epoch, self._worker.rank))
         self._distributed.train()
+        hold_statistics(self._module)
         predict = self._predict(self._distributed)
         sums: dict[str, Tensor] = {}
         waited, mark = 0.0, time.perf_counter()
@@ -168,6 +170,12 @@ class TrainingLoop:
         train_s = time.perf_counter() - started
         errors = self._validate()
         progress, value = self._progress, errors[self._settings.selection_metric]
+        if math.isnan(value):
+            raise InvalidInputError(
+                f"selection_metric {self._settings.selection_metric!r}",
+                "nothing on the validation subjects gives it a value",
+                f"Choose another: {', '.join(k for k, v in errors.items() if not math.isnan(v))}.",
+            )
         if value < progress.best_value:
             progress.best_value, progress.best_epoch = value, epoch
             self._best = self._snapshot()

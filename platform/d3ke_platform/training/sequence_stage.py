@@ -46,6 +46,8 @@ class SequenceJob:
     """Folders with estimates of every training recording, one per pass."""
     validation_estimates: str
     """Folder with estimates of every validation recording."""
+    coordinates: tuple[str, ...] = ()
+    """Predicted coordinates or groups; () = all of the data set's."""
     name: str = "sequence"
 
     def task(self, worker: Worker) -> SequenceTask:
@@ -62,7 +64,7 @@ class SequenceTask:
     validate_untrained = True
 
     def __init__(self, job: SequenceJob, worker: Worker) -> None:
-        data = DataSet.open(job.data)
+        data = DataSet.open(job.data, coordinates=job.coordinates)
         self.name, self.settings = job.name, job.settings
         self._device = worker.device
         train, recordings = load_split(data, "train", job.training_passes)

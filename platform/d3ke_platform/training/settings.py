@@ -82,6 +82,11 @@ class FrameTraining(StageSettings):
     """Image network; d3ke.networks.backbones names the choices."""
     weights: str = ""
     """Initial weights of the backbone: "" none, "imagenet" a download, or a state_dict file."""
+    bundle: str = ""
+    """Model bundle whose per-frame network training starts from; what both predict is taken over,
+    by name. "" = from the start."""
+    freeze: tuple[str, ...] = ()
+    """Parts of the network that training leaves as they are: backbone, backbone.layer1, ..."""
     image_size: int = 256
     """Side of the square network input [px]."""
     channels_last: bool = True
@@ -101,6 +106,12 @@ class FrameTraining(StageSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.network()
+        if self.bundle and self.weights:
+            raise InvalidInputError(
+                "frame.bundle and frame.weights",
+                "both say what the backbone starts from",
+                "Give one of them.",
+            )
         if self.cross_fit_folds == 1 or self.cross_fit_folds < 0:
             raise InvalidInputError(
                 "cross_fit_folds", f"{self.cross_fit_folds} folds", "Use 0 (off) or at least 2."
@@ -187,6 +198,9 @@ class TrainSettings:
     """Folder or URI of a prepared data set (jobs/prepare.py)."""
     output: str
     """Folder of the run, on a file system that all workers share. Rerunning continues it."""
+    coordinates: tuple[str, ...] = ()
+    """Coordinates to predict, or groups of them (main, legs, arms, trunk); all others stay at their
+    defaults. Empty: all that the data set names."""
     frame: FrameTraining = field(default_factory=FrameTraining)
     """The per-frame network."""
     sequence: SequenceTraining = field(default_factory=SequenceTraining)

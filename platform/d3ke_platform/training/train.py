@@ -68,7 +68,7 @@ class Training:
     def __init__(self, settings: TrainSettings) -> None:
         self._started = time.perf_counter()
         self._settings = settings
-        self._data = DataSet.open(settings.data)
+        self._data = DataSet.open(settings.data, coordinates=settings.coordinates)
         self._data_hash = self._data.content_hash()
         self._run = RunFolder(settings, self._data_hash)
         self._resources = (
@@ -129,6 +129,7 @@ class Training:
             settings=self._settings.frame,
             seed=self._settings.seed,
             exclude_subjects=exclude,
+            coordinates=self._settings.coordinates,
             name=part,
         )
         errors = self._fit(job, part)
@@ -146,6 +147,7 @@ class Training:
             seed=self._settings.seed,
             training_passes=passes,
             validation_estimates=str(self._run.part("estimates")),
+            coordinates=self._settings.coordinates,
         )
         return self._run.mark("sequence", self._fit(job, "sequence"))
 

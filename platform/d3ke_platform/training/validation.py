@@ -37,7 +37,9 @@ class Validator:
         self._head = head
         names = predicted.coordinates
         self._groups = {
-            name: torch.tensor([names.index(member) for member in predicted.groups[name]])
+            name: torch.tensor(
+                [names.index(member) for member in predicted.groups.get(name, ())], dtype=torch.long
+            )
             for name in ("main", "legs")
         }
         self._groups["all"] = torch.arange(len(names))
