@@ -75,6 +75,8 @@ class TrainingLoop:
         self._schedule = Schedule(task.settings, task.steps_per_epoch)
         self._module = task.module
         self._distributed = worker.distribute(task.module)
+        if self._settings.compile:
+            self._distributed.compile()
         self._optimizer = torch.optim.AdamW(
             [p for p in self._module.parameters() if p.requires_grad],
             lr=self._schedule.learning_rate(0, 0),

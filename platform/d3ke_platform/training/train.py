@@ -163,6 +163,7 @@ class Training:
                 resources=self._resources,
                 progress=self._run.progress,
                 max_failures=self._settings.max_failures,
+                deterministic=self._settings.deterministic,
             )
         saved.write_weights(trained.weights, folder / saved.BEST)
         return best_errors(trained.progress)

@@ -114,6 +114,7 @@ def fit(
     resources: Resources,
     progress: Path,
     max_failures: int = 0,
+    deterministic: bool = False,
 ) -> Trained:
     """Train `job`, or continue it where an earlier call with the same arguments was cut off.
 
@@ -127,7 +128,9 @@ def fit(
         "job": job,
         "progress": str(progress),
         "threads": threads_per_worker(resources.workers_on_node),
+        "deterministic": deterministic,
     }
+    use_deterministic_algorithms(deterministic)
     if resources.workers == 0:
         worker = LocalWorker(folder / run_name)
         TrainingLoop(
@@ -181,6 +184,7 @@ def train_on_worker(config: dict[str, Any]) -> D3KEError | None:
     workers for them. They are met by all workers at once, so that none waits for another.
     """
     torch.set_num_threads(config["threads"])
+    use_deterministic_algorithms(config["deterministic"])
     worker = RayWorker()
     job: Job = config["job"]
     task, error = _make_task(job, worker)
@@ -199,6 +203,15 @@ def train_on_worker(config: dict[str, Any]) -> D3KEError | None:
     except NonFiniteLossError as failure:
         return failure
     return None
+
+
+def use_deterministic_algorithms(wanted: bool) -> None:
+    """Switches PyTorch's deterministic algorithms on or off in this process."""
+    if wanted:
+        # cuBLAS asks for it; it has to be set before its first use.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(wanted)
 
 
 def _make_task(job: Job, worker: Worker) -> tuple[Task | None, D3KEError | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import ray
@@ -71,6 +73,44 @@ def test_resumed_training_equals_an_uninterrupted_one(tmp_path, ema_decay):
         parts = load_weights(tmp_path / "parts" / "last", name)
         for key, value in whole.items():
             np.testing.assert_allclose(parts[key], value, atol=1e-6)
+
+
+def test_deterministic_training_resumes_to_the_last_bit(tmp_path):
+    # A constant rate makes two epochs the beginning of four.
+    rates = {"learning_rate_start": (0.05,), "learning_rate_end": (0.05,)}
+    job = ToyJob(settings=toy_settings(epochs=(4,), ema_decay=0.9, **rates))
+
+    def run(name, epochs=(4,)):
+        shorter = replace(job, settings=replace(job.settings, epochs=epochs))
+        return fit(
+            shorter,
+            tmp_path,
+            run_name=name,
+            resources=Resources(workers=0),
+            progress=tmp_path / f"{name}.jsonl",
+            deterministic=True,
+        )
+
+    whole = run("whole")
+    assert torch.are_deterministic_algorithms_enabled()
+    run("parts", epochs=(2,))
+    parts = run("parts")
+    torch.use_deterministic_algorithms(False)
+    assert [row["loss_total"] for row in parts.progress.history] == [
+        row["loss_total"] for row in whole.progress.history
+    ]
+    assert all(torch.equal(parts.weights[name], value) for name, value in whole.weights.items())
+
+
+def test_a_compiled_network_trains_alike(tmp_path):
+    plain, rows = run_loop(tmp_path / "plain", toy_settings(epochs=(2,)), dropout=0.0)
+    compiled, fast = run_loop(
+        tmp_path / "compiled", toy_settings(epochs=(2,), compile=True), dropout=0.0
+    )
+    assert [row["loss_total"] for row in fast] == pytest.approx(
+        [row["loss_total"] for row in rows], abs=1e-5
+    )
+    assert compiled.best_epoch == plain.best_epoch
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path):
