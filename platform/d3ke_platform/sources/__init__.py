@@ -45,6 +45,24 @@ class MadeUnit:
     """Rows of the RECORDINGS table."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class InputCheck:
+    """What a look at an input folder tells, before anything is made from it."""
+
+    usable: bool
+    """Whether there is anything to make a data set from."""
+    found: Mapping[str, int]
+    """Number of usable things by kind."""
+    missing: Mapping[str, str]
+    """Kind -> what of it is not there."""
+    skipped: Mapping[str, str]
+    """Reason -> who is left out for it."""
+    problems: Sequence[str]
+    """Broken files, a sentence each: what they belong to is rejected."""
+    get: Sequence[str]
+    """What to get from where, for what is missing."""
+
+
 class Source(Protocol):
     """Delivers subjects, trials and recordings into a data set's folder.
 
@@ -62,4 +80,12 @@ class Source(Protocol):
 
     def make(self, unit: dict[str, Any], folder: Path) -> MadeUnit:
         """Write one unit's files; raises D3KEError when the unit cannot be made."""
+        ...
+
+
+class CheckedSource(Source, Protocol):
+    """A source that can say beforehand what of its input is usable."""
+
+    def check(self) -> InputCheck:
+        """Look at the input folder, in seconds; raises D3KEError when there is none."""
         ...

@@ -1,8 +1,8 @@
 """BML-MoVi, the data of the paper: two videos and the AMASS fit of every motion.
 
-The data are licensed; docs/bml-movi.md says what to get from where. Videos show one subject's whole
-recording; the motions in it are found by the Visual3D file's limits. Video frame f of a motion shows
-motion capture sample 4 f (30 and 120 Hz). Markers are points of the fitted SMPL-H mesh, in the
+The data are licensed; docs/bml-movi.md says what to get from where. A video shows one subject's
+whole recording; the motions in it are found by the Visual3D file's limits. Video frame f of a
+motion shows motion capture sample 4 f (30 and 120 Hz). Markers are points of the fitted SMPL-H mesh, in the
 ground frame (x forward, y up, z right; metres): AMASS's z-up world and the cameras' world are
 turned.
 """
@@ -40,7 +40,8 @@ from d3ke_platform.sources.bmlmovi_layout import Layout, find_files
 from d3ke_platform.sources.bmlmovi_recordings import (
     MOCAP_HZ,
     VIDEO_HZ,
-    describe_videos,
+    check_length,
+    describe_video,
     mesh_boxes,
     recording_row,
 )
@@ -52,9 +53,7 @@ from d3ke_platform.sources.smplh_markers import (
     virtual_markers,
 )
 
-STATIC = "static"
-_LONGEST_DISAGREEMENT_S = 1.0
-"""A motion and its part of the video that differ more in length are not the same motion."""
+STATIC, VIDEO = "static", "video"
 _log = logging.getLogger(__name__)
 
 
@@ -153,21 +152,21 @@ class BMLMoViSource:
         )
 
     def make(self, unit: Mapping[str, Any], folder: Path) -> MadeUnit:
-        """A static pose (its .trc, and what the videos are) or the markers of one motion."""
+        """What a video is, a static pose (its .trc), or the markers and recordings of a motion."""
         folder = Path(folder)
         if problem := unit.get("problem"):
             raise InvalidInputError(f"subject {unit['subject']}", str(problem).rstrip("."))
+        if unit["movement"] == VIDEO:
+            described = describe_video(self._path(unit["video"]))
+            files.write_json(folder / _video_uri(unit["subject"], unit["camera"]), described)
+            return MadeUnit()
         if unit["movement"] == STATIC:
             self._write_static(unit, folder)
             return MadeUnit()
-        motion = read_amass(self._path(unit["motion"]))
-        self._check_length(unit, motion)
+        motion = self._motion(unit)
+        cameras = {name: self._camera(name) for name in unit["cameras"]}
         trial = self._write_trial(unit, motion, folder)
-        videos = files.read_json(folder / _videos_uri(unit["subject"]))
-        cameras = {name: self._camera(name) for name in unit["videos"]}
-        recordings = [
-            recording_row(trial, name, cameras[name], videos[name], unit) for name in unit["videos"]
-        ]
+        recordings = _recordings(unit, trial, cameras, folder)
         if self.settings.mesh_boxes:
             self._write_boxes(unit, motion, recordings, cameras, folder)
         return MadeUnit(trials=[trial], recordings=recordings)
@@ -179,9 +178,7 @@ class BMLMoViSource:
     @cached_property
     def _inventory(self) -> Inventory:
         settings = self.settings
-        return take_inventory(
-            self._layout, cameras=settings.cameras, subjects=settings.subjects
-        )
+        return take_inventory(self._layout, cameras=settings.cameras, subjects=settings.subjects)
 
     @cached_property
     def _bodies(self) -> dict[str, SMPLHBody]:
@@ -228,10 +225,7 @@ class BMLMoViSource:
             "subject": participant.name,
             "split": participant.split,
             "body_model": self._relative(layout.body_models[participant.sex]),
-            "videos": {
-                camera: self._relative(layout.videos[number, camera])
-                for camera in participant.cameras
-            },
+            "cameras": list(participant.cameras),
         }
         static = {
             "unit": f"{participant.name}_{STATIC}",
@@ -239,6 +233,16 @@ class BMLMoViSource:
             "phase": 0,
             "motion": self._relative(self._shape_file(participant)),
         }
+        videos = [
+            {
+                "unit": f"{participant.name}_{VIDEO}_{camera}",
+                "movement": VIDEO,
+                "phase": 0,
+                "camera": camera,
+                "video": self._relative(layout.videos[number, camera]),
+            }
+            for camera in participant.cameras
+        ]
         motions = [
             {
                 "unit": f"{participant.name}_{k:02d}_{motion.name}",
@@ -250,10 +254,18 @@ class BMLMoViSource:
             }
             for k, motion in participant.motions.items()
         ]
-        return [unit | common for unit in (static, *motions)]
+        return [unit | common for unit in (static, *videos, *motions)]
+
+    def _motion(self, unit: Mapping[str, Any]) -> AmassMotion:
+        path = self._path(unit["motion"])
+        motion = read_amass(path)
+        if abs(motion.rate_hz - MOCAP_HZ) > 0.1:
+            reason = f"has {motion.rate_hz:g} samples a second, not 120"
+            raise InvalidInputError(str(path), reason)
+        check_length(path, len(motion.poses), unit["frame_count"])
+        return motion
 
     def _write_static(self, unit: Mapping[str, Any], folder: Path) -> None:
-        """Static markers, and the videos' descriptions: made once, not for every motion."""
         from d3ke.kinematics import write_trc
 
         body = self._body(unit["body_model"])
@@ -261,18 +273,6 @@ class BMLMoViSource:
         path = folder / _static_uri(unit["subject"])
         path.parent.mkdir(parents=True, exist_ok=True)
         write_trc(path, static.markers)
-        videos = {name: self._path(relative) for name, relative in unit["videos"].items()}
-        files.write_json(folder / _videos_uri(unit["subject"]), describe_videos(videos))
-
-    def _check_length(self, unit: Mapping[str, Any], motion: AmassMotion) -> None:
-        what = f"motion {unit['motion']}"
-        if abs(motion.rate_hz - MOCAP_HZ) > 0.1:
-            raise InvalidInputError(what, f"has {motion.rate_hz:g} samples a second, not 120")
-        mocap_s = len(motion.poses) / MOCAP_HZ
-        video_s = unit["frame_count"] / VIDEO_HZ
-        if abs(mocap_s - video_s) > _LONGEST_DISAGREEMENT_S:
-            reason = f"lasts {mocap_s:.1f} s, its part of the videos {video_s:.1f} s"
-            raise InvalidInputError(what, reason)
 
     def _write_trial(
         self, unit: Mapping[str, Any], motion: AmassMotion, folder: Path
@@ -335,9 +335,34 @@ def _unusable(number: int, reason: str) -> dict[str, Any]:
     return {"unit": name, "subject": name, "problem": reason}
 
 
+def _recordings(
+    unit: Mapping[str, Any],
+    trial: Mapping[str, Any],
+    cameras: Mapping[str, Camera],
+    folder: Path,
+) -> list[dict[str, Any]]:
+    """Rows of the cameras whose video could be described and shows the motion.
+
+    A video that is no use is a reject of its own; the labels and the other video stay. Raises
+    InvalidInputError when no camera shows the motion.
+    """
+    rows, problems = [], []
+    for name, camera in cameras.items():
+        uri = folder / _video_uri(unit["subject"], name)
+        try:
+            rows.append(recording_row(trial, name, camera, files.read_json(uri), unit))
+        except InvalidInputError as error:
+            problems.append(str(error))
+    if not rows:
+        raise InvalidInputError(f"trial {unit['unit']}", f"no camera shows it: {problems}")
+    for problem in problems:
+        _log.warning("%s has one video only: %s", unit["unit"], problem)
+    return rows
+
+
 def _static_uri(subject: str) -> str:
     return f"subjects/{subject}_static.trc"
 
 
-def _videos_uri(subject: str) -> str:
-    return f"subjects/{subject}_videos.json"
+def _video_uri(subject: str, camera: str) -> str:
+    return f"subjects/{subject}_{camera}.json"

@@ -70,7 +70,7 @@ def _distortion(lens: Mapping[str, np.ndarray]) -> Float[np.ndarray, "5"]:
 
 
 def _nearest_rotation(matrix: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
-    """The rotation closest to a rounded one; a matrix that is none stays for the camera to refuse."""
+    """The rotation closest to a rounded one; any other matrix stays for the camera to refuse."""
     u, _, vh = np.linalg.svd(matrix)
     rotation = u @ vh
     return rotation if np.abs(rotation - matrix).max() < 1e-3 else matrix
@@ -107,7 +107,7 @@ def _read_mat(
     try:
         content = read_mat(str(path))
     # scipy and h5py raise a dozen kinds of errors for a damaged file, some of them bare Exceptions.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise InvalidInputError(str(path), f"is not a readable MATLAB file ({error})") from error
     values = _innermost(content)
     for name in needed:

@@ -20,22 +20,17 @@ from d3ke_platform.stages.decode import probe
 VIDEO_HZ, MOCAP_HZ = 30.0, 120.0
 """Video frame f of a motion shows motion capture sample 4 f."""
 _RATE_TOLERANCE_HZ = 0.1
+_LONGEST_DISAGREEMENT_S = 1.0
+"""A motion and its part of the video that differ more in length are not the same motion."""
 
 
-def describe_videos(videos: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
-    """Per camera: where the video is, its hash, rate, length and size; JSON values.
+def describe_video(path: Path) -> dict[str, Any]:
+    """Where a video is, its hash, rate, length and size; JSON values.
 
-    A video that cannot be opened keeps the reason as "problem".
+    Raises InvalidInputError when it cannot be opened or does not run at 30 frames a second.
     """
-    return {name: _describe(path) for name, path in videos.items()}
-
-
-def _describe(path: Path) -> dict[str, Any]:
-    try:
-        info = probe(path)
-        check_rate(path, info.fps)
-    except InvalidInputError as error:
-        return {"uri": str(path), "problem": str(error)}
+    info = probe(path)
+    check_rate(path, info.fps)
     return {
         "uri": str(path),
         "content_hash": content_hash(path),
@@ -55,6 +50,20 @@ def check_rate(path: str | Path, fps: float) -> None:
         )
 
 
+def check_length(motion: str | Path, samples: int, video_frames: int) -> None:
+    """Refuse a motion that is not the one its part of the videos shows. Raises InvalidInputError.
+
+    Args:
+        motion: its file.
+        samples: of motion capture.
+        video_frames: of its part of the videos.
+    """
+    mocap_s, video_s = samples / MOCAP_HZ, video_frames / VIDEO_HZ
+    if abs(mocap_s - video_s) > _LONGEST_DISAGREEMENT_S:
+        reason = f"lasts {mocap_s:.1f} s, its part of the videos {video_s:.1f} s"
+        raise InvalidInputError(str(motion), reason)
+
+
 def recording_row(
     trial: Mapping[str, Any],
     name: str,
@@ -68,14 +77,12 @@ def recording_row(
         trial: its row of TRIALS.
         name: of the camera.
         camera: ground -> camera, of the calibrated size.
-        video: description of the whole video (`describe_videos`).
+        video: description of the whole video (`describe_video`).
         unit: with the motion's "first_frame" and "frame_count" in it.
 
     Raises:
-        InvalidInputError: the video cannot be read, has another size or ends before the motion.
+        InvalidInputError: the video has another size or ends before the motion begins.
     """
-    if problem := video.get("problem"):
-        raise InvalidInputError(f"camera {name}", str(problem).rstrip("."))
     first = unit["first_frame"]
     count = min(unit["frame_count"], video["frame_count"] - first)
     if count < 1:

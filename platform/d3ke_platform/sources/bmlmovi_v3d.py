@@ -76,7 +76,7 @@ def _read(path: str | Path) -> dict[str, Any]:
     try:
         content = read_mat(str(path))
     # scipy and h5py raise a dozen kinds of errors for a damaged file, some of them bare Exceptions.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         reason = f"is not a readable MATLAB file: damaged or broken off ({error})"
         raise InvalidInputError(str(path), reason) from error
     return dict(content)

@@ -23,7 +23,7 @@ _BODY_DENSITY = 1008.5
 STATIC_FRAMES, STATIC_RATE_HZ = 66, 120.0
 """0.55 s: more than the half second that scaling averages over."""
 _GROUND_FROM_SMPL = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
-"""A quarter turn about y: SMPL's zero pose faces z with its left along x; ground is x forward, y up,
+"""A quarter turn about y: SMPL's zero pose faces z, its left is x; the ground's x is forward, y up,
 z right."""
 
 
@@ -84,8 +84,8 @@ def virtual_markers(
         vertices: m, the table's vertices.
         joints: m, the model's joints.
         rate_hz: frames per second; the first frame is at time 0.
-        floor_height: y of the floor, m; None leaves the projections NaN, as in a moving trial, where
-            they mean nothing.
+        floor_height: y of the floor, m; None leaves the projections NaN: in a moving trial they
+            mean nothing.
     """
     table = marker_table()
     at = dict(zip(table.vertices, vertices.swapaxes(0, 1), strict=True))
