@@ -74,7 +74,8 @@ def run_job(
 
     `main(settings)` returns a summary (dataclass or mapping) whose values are printed as the last
     line, one JSON object; "rejects" in it is compared with the settings' `max_rejects` (a
-    negative number allows any). A D3KEError becomes one line without a traceback.
+    negative number allows any), "usable" that is false means failed. A D3KEError becomes one line
+    without a traceback.
     """
     started = time.monotonic()
     try:
@@ -93,7 +94,7 @@ def run_job(
         return _fail(job, error, FAILED, started)
     content = _as_dict(summary)
     code = _exit_code(content, settings)
-    status = "done" if code == DONE else "too many rejects"
+    status = {DONE: "done", FAILED: "failed"}.get(code, "too many rejects")
     _last_line({"job": job, "status": status, "seconds": _since(started), **content})
     return code
 
@@ -175,6 +176,8 @@ def _flags(settings_class: type[Any], table: Mapping[str, Any], prefix: str = ""
 
 
 def _exit_code(summary: Mapping[str, Any], settings: Any) -> int:
+    if summary.get("usable") is False:
+        return FAILED
     allowed = getattr(settings, "max_rejects", -1)
     rejects = summary.get("rejects", 0)
     if allowed >= 0 and isinstance(rejects, int) and rejects > allowed:

@@ -9,9 +9,10 @@ from d3ke.errors import InvalidInputError, UnknownNameError
 from d3ke_platform import storage
 from d3ke_platform.errors import UsageError
 from d3ke_platform.sources import Source
+from d3ke_platform.sources.bmlmovi import BMLMoViSettings, BMLMoViSource
 from d3ke_platform.sources.synthetic import SyntheticSettings, SyntheticSource
 
-SOURCES = ("synthetic",)
+SOURCES = ("synthetic", "bmlmovi")
 SOLVERS = ("batched", "opensim")
 
 
@@ -59,14 +60,16 @@ class LabelSettings:
 class PrepareSettings:
     """Prepare a data set for training: label recordings with OpenSim and crop the people out."""
 
-    output: str
-    """Folder of the data set; one that holds part of it is completed."""
+    output: str = ""
+    """Folder of the data set; one that holds part of it is completed. Only --check needs none."""
     source: str = "synthetic"
-    """Where recordings come from: synthetic (the embedded data set)."""
+    """Where recordings come from: synthetic (the embedded data set), bmlmovi (BML-MoVi)."""
     input: str = ""
     """Folder of the recordings; for every source but synthetic."""
     synthetic: SyntheticSettings = field(default_factory=SyntheticSettings)
     """The embedded data set."""
+    bmlmovi: BMLMoViSettings = field(default_factory=BMLMoViSettings)
+    """BML-MoVi, the data of the paper."""
     crop: CropSettings = field(default_factory=CropSettings)
     """Stored crops."""
     labels: LabelSettings = field(default_factory=LabelSettings)
@@ -78,6 +81,8 @@ class PrepareSettings:
     """MediaPipe pose landmarker .task file for the detector."""
     detector_weights: str = ""
     """Local weights for the Faster R-CNN detector."""
+    check: bool = False
+    """Only say what of --input is usable, missing or broken, and make nothing."""
     overwrite: bool = False
     """Delete what the output folder holds of a data set and prepare it anew."""
     actors: int = 0
@@ -96,6 +101,8 @@ class PrepareSettings:
             raise InvalidInputError("trial_timeout_s", f"{self.trial_timeout_s} s is not positive")
         if self.source != "synthetic" and not self.input:
             raise UsageError(f"--source {self.source} needs --input, the folder of the recordings.")
+        if not (self.output or self.check):
+            raise UsageError("--output is missing: the folder of the data set.")
         if storage.is_uri(self.output):
             raise UsageError(
                 f"--output {self.output}: prepare writes to a local or shared folder. "
@@ -104,6 +111,8 @@ class PrepareSettings:
 
     def build_source(self) -> Source:
         """The chosen source of recordings."""
+        if self.source == "bmlmovi":
+            return BMLMoViSource(self.input, self.bmlmovi)
         return SyntheticSource(self.synthetic)
 
     def identity(self) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 The data are licensed; docs/bml-movi.md says what to get from where. A video shows one subject's
 whole recording; the motions in it are found by the Visual3D file's limits. Video frame f of a
-motion shows motion capture sample 4 f (30 and 120 Hz). Markers are points of the fitted SMPL-H mesh, in the
-ground frame (x forward, y up, z right; metres): AMASS's z-up world and the cameras' world are
-turned.
+motion shows motion capture sample 4 f (30 and 120 Hz). Markers are points of the fitted SMPL-H mesh
+in the ground frame (x forward, y up, z right; metres): AMASS's z-up world and the cameras' world
+are turned.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def npz_shapes(path: str | Path, names: Sequence[str] = ()) -> dict[str, tuple[i
     return shapes
 
 
-def _header_shape(stream: zipfile.ZipExtFile) -> tuple[int, ...]:
+def _header_shape(stream: IO[bytes]) -> tuple[int, ...]:
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
         shape, _, _ = np.lib.format.read_array_header_1_0(stream)

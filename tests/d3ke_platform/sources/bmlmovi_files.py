@@ -8,7 +8,7 @@ swings arms in front of two cameras.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,6 @@ import cv2
 import h5py
 import numpy as np
 import scipy.io
-from scipy.spatial.transform import Rotation
 from smplh_file import write_body_model
 
 from d3ke.camera import Camera, project
@@ -38,17 +37,40 @@ class MadeUpMotion:
 
     name: str
     samples: int
+    step_m: float = 0.0
+    """How far the person glides to their right in a sample."""
+
+    def poses(self) -> tuple[np.ndarray, np.ndarray]:
+        """AMASS pose [T, 156] and translation [T, 3] of someone who faces -y in a z-up world."""
+        turn = 2 * np.pi * np.arange(self.samples) / 120.0
+        turns = np.zeros((self.samples, 52, 3))
+        turns[:, 0, 0] = np.pi / 2  # SMPL is y up
+        bend = 0.35 * (1 - np.cos(turn))
+        for hip, knee, sign in ((1, 4, 1.0), (2, 5, -1.0)):
+            turns[:, hip, 0] = -0.5 * bend - 0.15 * sign * np.sin(turn)
+            turns[:, knee, 0] = bend
+        for shoulder, elbow, sign in ((16, 18, 1.0), (17, 19, -1.0)):
+            turns[:, shoulder, 2] = -0.5 * sign
+            turns[:, elbow, 1] = -0.4 * sign * (1 - np.cos(turn)) / 2
+        turns[:, 3, 1] = 0.1 * np.sin(turn)
+        aside = self.step_m * (self.samples / 2 - np.arange(self.samples))
+        place = np.stack([aside, 0.05 * np.cos(turn), np.full(self.samples, 1.2)], axis=1)
+        return turns.reshape(self.samples, 156), place
 
 
-MOTIONS = (MadeUpMotion("walking", 60), MadeUpMotion("throwing/catching", 43))
+MOTIONS = (MadeUpMotion("walking", 60, 0.01), MadeUpMotion("throwing/catching", 43))
 
 
 def cameras() -> dict[str, Camera]:
     """Two made-up cameras, in ground: from the front and from the person's right."""
     lens = np.array([-0.2, 0.15, 0.0, 0.0, 0.0])
     views = {
-        "PG1": Camera.looking_at(np.array([5, 1.3, 0.2]), np.array([0, 0.9, 0]), focal=980, size=SIZE),
-        "PG2": Camera.looking_at(np.array([0.3, 1.4, 4.6]), np.array([0, 0.9, 0]), focal=970, size=SIZE),
+        "PG1": Camera.looking_at(
+            np.array([5.0, 1.3, 0.2]), np.array([0, 0.9, 0]), focal=980.0, size=SIZE
+        ),
+        "PG2": Camera.looking_at(
+            np.array([0.3, 1.4, 4.6]), np.array([0, 0.9, 0]), focal=970.0, size=SIZE
+        ),
     }
     return {
         name: Camera(
@@ -82,32 +104,17 @@ def write_calibration(folder: Path, name: str, camera: Camera) -> None:
     )
 
 
-def poses(samples: int, *, phase: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """AMASS pose [T, 156] and translation [T, 3] of someone who faces -y in a z-up world."""
-    turn = 2 * np.pi * np.arange(samples) / 120.0 + phase
-    turns = np.zeros((samples, 52, 3))
-    turns[:, 0, 0] = np.pi / 2  # SMPL is y up
-    bend = 0.35 * (1 - np.cos(turn))
-    for hip, knee, sign in ((1, 4, 1.0), (2, 5, -1.0)):
-        turns[:, hip, 0] = -0.5 * bend - 0.15 * sign * np.sin(turn)
-        turns[:, knee, 0] = bend
-    for shoulder, elbow, sign in ((16, 18, 1.0), (17, 19, -1.0)):
-        turns[:, shoulder, 2] = -0.5 * sign
-        turns[:, elbow, 1] = -0.4 * sign * (1 - np.cos(turn)) / 2
-    turns[:, 3, 1] = 0.1 * np.sin(turn)
-    across = np.stack([0.1 * np.sin(turn), 0.05 * np.cos(turn), np.full(samples, 1.2)], axis=1)
-    return turns.reshape(samples, 156), across
-
-
-def write_amass(path: Path, samples: int, betas: Sequence[float], **changes: np.ndarray) -> None:
+def write_amass(
+    path: Path, motion: MadeUpMotion, shape: Sequence[float], **changes: np.ndarray | None
+) -> None:
     """A motion file as AMASS has them; `changes` replaces arrays, None leaves one out."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    turns, translation = poses(samples)
+    turns, translation = motion.poses()
     arrays = {
         "poses": turns,
         "trans": translation,
-        "betas": np.concatenate([betas, np.zeros(16 - len(betas))]),
-        "dmpls": np.full((samples, 8), 0.4),
+        "betas": np.concatenate([shape, np.zeros(16 - len(shape))]),
+        "dmpls": np.full((motion.samples, 8), 0.4),
         "gender": np.array("neutral"),
         "mocap_framerate": np.array(120.0),
     } | changes
@@ -183,7 +190,7 @@ def write_videos(
     end = int(video_limits(motions)[-1, 1]) + GAP
     shown: dict[int, np.ndarray] = {}
     for motion, (first, last) in zip(motions, video_limits(motions), strict=True):
-        turns, translation = poses(motion.samples)
+        turns, translation = motion.poses()
         at = 4 * np.arange(last - first + 1)
         mesh = to_ground(body.pose(turns[at], shape, translation[at]), GROUND_FROM_AMASS)
         shown |= dict(zip(range(first - 1, last), mesh.vertices, strict=True))
@@ -192,7 +199,7 @@ def write_videos(
         write_video(path, pictures)
 
 
-def write_video(path: Path, pictures: object, *, fps: int = 30) -> None:
+def write_video(path: Path, pictures: Iterable[np.ndarray], *, fps: int = 30) -> None:
     """An AVI of motion JPEG pictures."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
@@ -235,7 +242,7 @@ def write_download(folder: Path, subjects: Sequence[int] = (1, 2, 14)) -> Path:
     for subject in subjects:
         write_v3d(v3d_path(folder, subject), subject, SEXES[subject], MOTIONS)
         for k, motion in enumerate(MOTIONS, start=1):
-            write_amass(amass_path(folder, subject, k), motion.samples, shape_of(subject))
+            write_amass(amass_path(folder, subject, k), motion, shape_of(subject))
         np.savez(amass_path(folder, subject, 1).parent / "female_shape.npz", betas=np.zeros(16))
         paths = {name: video_path(folder, subject, name) for name in cameras()}
         write_videos(paths, body, shape_of(subject))
@@ -252,8 +259,3 @@ def amass_path(folder: Path, subject: int, k: int) -> Path:
 
 def video_path(folder: Path, subject: int, camera: str) -> Path:
     return folder / f"videos/F_{camera}_Subject_{subject}_L.avi"
-
-
-def rotation(axis: Sequence[float], degrees: float) -> np.ndarray:
-    """Rotation matrix about an axis."""
-    return Rotation.from_rotvec(np.radians(degrees) * np.asarray(axis, float)).as_matrix()

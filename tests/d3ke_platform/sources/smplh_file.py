@@ -1,8 +1,8 @@
 """A made-up body in the file format of the extended SMPL-H model.
 
 It is no SMPL body and holds nothing of one: closed tubes around the bones of the project's own
-OpenSim model in its T-pose. What the vertex table of the markers needs is there: the vertices of the
-right numbers lie exactly where the marker set has its markers on that model, and move with the
+OpenSim model in its T-pose. What the vertex table of the markers needs is there: the vertices of
+the right numbers lie exactly where the marker set has its markers on that model, and move with the
 right joint, so that scaling and inverse kinematics meet a body they can fit.
 """
 
@@ -150,7 +150,7 @@ def _add_hands(at: dict[str, np.ndarray]) -> None:
             for phalanx in range(4):
                 out = start + 0.03 * phalanx
                 name = f"{side}_{finger}{phalanx + 1}" if phalanx < 3 else f"{letter}{finger}"
-                at[name] = wrist + [sign * out, 0.0, forward]
+                at[name] = wrist + np.array([sign * out, 0.0, forward])
 
 
 def _joint_of_marker(name: str) -> int:
