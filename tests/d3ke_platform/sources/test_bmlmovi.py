@@ -24,15 +24,17 @@ from d3ke.kinematics import MarkerSet, read_trc
 from d3ke_platform import cli
 from d3ke_platform.errors import UsageError
 from d3ke_platform.files import content_hash, read_table
+from d3ke_platform.pipelines.prepare import prepare
 from d3ke_platform.pipelines.prepare_check import check_input
-from d3ke_platform.pipelines.prepare_settings import PrepareSettings
-from d3ke_platform.schema import BOXES, RECORDINGS, SUBJECTS, TRIALS
+from d3ke_platform.pipelines.prepare_settings import CropSettings, PrepareSettings
+from d3ke_platform.schema import BOXES, CROPS, LABELS, RECORDINGS, SUBJECTS, TRIALS
 from d3ke_platform.sources import MadeUnit
 from d3ke_platform.sources.bmlmovi import BMLMoViSettings, BMLMoViSource
 from d3ke_platform.sources.smplh_body import SMPLHBody
 from d3ke_platform.sources.smplh_markers import marker_table
 from d3ke_platform.stages.crop import camera_of, trial_frames
 from d3ke_platform.stages.decode import frames
+from d3ke_platform.storage import DataSet
 
 ROOT = Path(__file__).resolve().parents[3]
 WALK, THROW = made_up.MOTIONS
@@ -398,11 +400,17 @@ def test_check_counts_what_the_rest_gives(copy: Path) -> None:
     assert not only.usable
 
 
-def test_check_command(download: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_check_command(download: Path) -> None:
     """Exit status 0 when something is usable, 1 when nothing is, 2 without a folder; no Ray."""
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}"}
     job = [sys.executable, str(ROOT / "jobs/prepare.py"), "--source", "bmlmovi", "--check"]
     done = subprocess.run(
-        [*job, "--input", str(download)], capture_output=True, text=True, check=False, timeout=120
+        [*job, "--input", str(download)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        timeout=120,
     )
     last = json.loads(done.stdout.splitlines()[-1])
     assert (done.returncode, last["status"], last["usable"]) == (0, "done", True)
@@ -439,3 +447,41 @@ def test_settings_of_the_job() -> None:
     settings = PrepareSettings(source="bmlmovi", input="x", output="y")
     assert settings.identity()["bmlmovi"]["label_rate_hz"] == 30.0
     assert isinstance(settings.build_source(), BMLMoViSource)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_a_download_becomes_a_data_set(download: Path, tmp_path: Path) -> None:
+    """Scaling and inverse kinematics find the made-up motion again: radians, metres, ground."""
+    settings = PrepareSettings(
+        source="bmlmovi",
+        input=str(download),
+        output=str(tmp_path / "data"),
+        bmlmovi=BMLMoViSettings(subjects=(1,), mesh_boxes=True),
+        crop=CropSettings(stored_size=64),
+        actors=1,
+    )
+    summary = prepare(settings)
+    assert (summary.subjects, summary.trials, summary.recordings, summary.rejects) == (1, 2, 4, 0)
+    assert summary.labels.marker_rms_mm < 6.0
+    assert summary.labels.usable_coordinates > 0.99
+    data = DataSet.open(tmp_path / "data")
+    labels = LABELS.to_numpy(read_table(data.label_uri("s001_01_walking")))
+    names = data.skeleton().coordinates
+    angles = {name: labels["coordinates"][:, k] for k, name in enumerate(names)}
+    turn = 2 * np.pi * 4 * np.arange(15) / 120.0
+    bend, swing = 0.35 * (1 - np.cos(turn)), 0.15 * np.sin(turn)
+    assert np.ptp(bend) > 0.6
+    for side, sign in (("r", -1.0), ("l", 1.0)):
+        np.testing.assert_allclose(angles[f"knee_angle_{side}"], -bend, atol=0.02)
+        hip = 0.5 * bend + sign * swing
+        np.testing.assert_allclose(angles[f"hip_flexion_{side}"], hip, atol=0.02)
+    np.testing.assert_allclose(labels["root_rotation"], np.tile(np.eye(3), (15, 1, 1)), atol=0.02)
+    np.testing.assert_allclose(
+        np.diff(labels["root_position"][:, 2]), np.full(14, 4 * WALK.step_m), atol=2e-3
+    )
+    crops = CROPS.to_numpy(read_table(data.crop_uri("s001_01_walking_PG2")))
+    assert crops["trial_frame"].tolist() == list(range(15))
+    picture = cv2.imdecode(np.frombuffer(crops["jpeg"][7], np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert picture[26:38, 26:38].mean() > 1.5 * picture[:, :6].mean()

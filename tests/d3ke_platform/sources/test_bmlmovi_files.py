@@ -161,9 +161,7 @@ def test_published_calibration_sees_what_the_reference_sees(tmp_path: Path, name
     published, expected = camera["movi_toolbox_full_precision"], camera["reference_table"]
     intrinsics = np.array(published["K"])
     parameters, extrinsics = tmp_path / "cameraParams.npz", tmp_path / "Extrinsics.npz"
-    np.savez(
-        parameters, IntrinsicMatrix=intrinsics.T, RadialDistortion=published["radial_k1_k2"]
-    )
+    np.savez(parameters, IntrinsicMatrix=intrinsics.T, RadialDistortion=published["radial_k1_k2"])
     np.savez(
         extrinsics,
         rotationMatrix=np.array(published["R_world_to_cam_movi_colvec"]).T,
