@@ -41,6 +41,7 @@ from d3ke_platform.sources.bmlmovi_recordings import (
     MOCAP_HZ,
     VIDEO_HZ,
     check_length,
+    check_sex,
     describe_video,
     mesh_boxes,
     recording_row,
@@ -124,6 +125,9 @@ class BMLMoViSource:
         inventory = self._inventory
         for number, reason in inventory.skipped.items():
             _log.info("subject %d is left out: %s", number, reason)
+        for participant in inventory.usable:
+            for number, reason in participant.left_out.items():
+                _log.info("%s: motion %d is left out: %s", participant.name, number, reason)
         if not inventory.usable:
             raise UsageError(
                 f"--input {self.folder}: nothing of BML-MoVi can be used. "
@@ -224,6 +228,7 @@ class BMLMoViSource:
         common = {
             "subject": participant.name,
             "split": participant.split,
+            "sex": participant.sex,
             "body_model": self._relative(layout.body_models[participant.sex]),
             "cameras": list(participant.cameras),
         }
@@ -262,6 +267,7 @@ class BMLMoViSource:
         if abs(motion.rate_hz - MOCAP_HZ) > 0.1:
             reason = f"has {motion.rate_hz:g} samples a second, not 120"
             raise InvalidInputError(str(path), reason)
+        check_sex(path, motion.sex, unit["sex"])
         check_length(path, len(motion.poses), unit["frame_count"])
         return motion
 

@@ -32,6 +32,8 @@ class AmassMotion:
     """Shape coefficients."""
     rate_hz: float
     """Frames per second."""
+    sex: str
+    """Of the body model it was fitted with, female or male; "" where the file does not say."""
 
 
 def amass_frame_count(path: str | Path) -> int:
@@ -59,7 +61,17 @@ def read_amass(path: str | Path) -> AmassMotion:
         translation=arrays["trans"].astype(float),
         betas=arrays["betas"][:BETAS].astype(float),
         rate_hz=rate_hz,
+        sex=fitted_sex(path),
     )
+
+
+def fitted_sex(path: str | Path) -> str:
+    """Sex of the body model that a motion's shape coefficients belong to, "" if unknown."""
+    if "gender" not in npz_shapes(path):
+        return ""
+    gender = read_npz(path, ("gender",))["gender"].item()
+    text = (gender.decode() if isinstance(gender, bytes) else str(gender)).strip().lower()
+    return text if text in ("female", "male") else ""
 
 
 def read_betas(path: str | Path) -> Float[np.ndarray, "16"]:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from d3ke.errors import InvalidInputError
 from d3ke_platform.sources import InputCheck
-from d3ke_platform.sources.bmlmovi_amass import amass_frame_count
+from d3ke_platform.sources.bmlmovi_amass import amass_frame_count, fitted_sex
 from d3ke_platform.sources.bmlmovi_cameras import read_camera
 from d3ke_platform.sources.bmlmovi_inventory import (
+    NO_LIMITS,
+    NO_MOTION,
     Inventory,
     Participant,
     paper_splits,
@@ -18,7 +20,7 @@ from d3ke_platform.sources.bmlmovi_inventory import (
     subjects_without_video,
 )
 from d3ke_platform.sources.bmlmovi_layout import Layout
-from d3ke_platform.sources.bmlmovi_recordings import check_length, check_rate
+from d3ke_platform.sources.bmlmovi_recordings import check_length, check_rate, check_sex
 from d3ke_platform.sources.bmlmovi_v3d import SEXES
 from d3ke_platform.stages.decode import probe
 
@@ -44,7 +46,7 @@ def check_download(layout: Layout, inventory: Inventory, cameras: Sequence[str])
     broken_motions = dict(_motion_problems(layout, usable))
     problems += broken_motions.values()
     motions = sum(len(person.motions) for person in usable) - len(broken_motions)
-    missing = _missing(layout, cameras)
+    missing = _missing(layout, cameras, usable)
     return InputCheck(
         usable=motions > 0,
         found={
@@ -61,11 +63,13 @@ def check_download(layout: Layout, inventory: Inventory, cameras: Sequence[str])
         missing=missing,
         skipped=_by_reason(inventory.skipped),
         problems=problems,
-        get=[text for kind, text in _WHERE.items() if any(m.startswith(kind) for m in missing)],
+        get=[text for kind, text in _WHERE.items() if _lacks(missing, kind)],
     )
 
 
-def _missing(layout: Layout, cameras: Sequence[str]) -> dict[str, str]:
+def _missing(
+    layout: Layout, cameras: Sequence[str], usable: Sequence[Participant]
+) -> dict[str, str]:
     """What the paper's subjects and the chosen cameras lack, by kind."""
     wanted = set(paper_splits()) - subjects_without_video()
     missing = {
@@ -74,6 +78,8 @@ def _missing(layout: Layout, cameras: Sequence[str]) -> dict[str, str]:
     }
     missing["v3d"] = ranges(wanted - layout.v3d.keys())
     missing["amass"] = ranges(wanted - layout.motions.keys())
+    for kind, reason in (("amass_motions", NO_MOTION), ("v3d_motions", NO_LIMITS)):
+        missing[kind] = "; ".join(_motions_left_out(usable, reason))
     missing["body_models"] = ", ".join(sex for sex in SEXES if sex not in layout.body_models)
     lacking = [
         f"{file}_{camera}"
@@ -83,6 +89,18 @@ def _missing(layout: Layout, cameras: Sequence[str]) -> dict[str, str]:
     ]
     missing["cameras"] = ", ".join(lacking)
     return {kind: what for kind, what in missing.items() if what}
+
+
+def _lacks(missing: Mapping[str, str], kind: str) -> bool:
+    return any(name == kind or name.startswith(f"{kind}_PG") for name in missing)
+
+
+def _motions_left_out(usable: Iterable[Participant], reason: str) -> Iterator[str]:
+    """For each subject its motions left out for that reason: "3: 5-7, 21"."""
+    for person in usable:
+        lost = ranges(k for k, why in person.left_out.items() if why == reason)
+        if lost:
+            yield f"{person.number}: {lost}"
 
 
 def _broken_cameras(layout: Layout, cameras: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -128,6 +146,7 @@ def _motion_problems(
 def _motion_problem(layout: Layout, person: Participant, k: int) -> str:
     path = layout.motions[person.number][k]
     try:
+        check_sex(path, fitted_sex(path), person.sex)
         check_length(path, amass_frame_count(path), person.motions[k].frame_count)
     except InvalidInputError as error:
         return str(error)

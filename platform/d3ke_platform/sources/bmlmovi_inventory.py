@@ -20,6 +20,8 @@ from d3ke_platform.sources.bmlmovi_layout import Layout
 from d3ke_platform.sources.bmlmovi_v3d import V3DMotion, V3DSubject, read_v3d
 from d3ke_platform.sources.smplh_body import check_body_model
 
+NO_MOTION, NO_LIMITS = "no AMASS file", "no limits in the Visual3D file"
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -36,6 +38,8 @@ class Participant:
     """female or male."""
     motions: dict[int, V3DMotion]
     """Number of the motion, from 1 -> its place in the videos; those that AMASS has."""
+    left_out: dict[int, str]
+    """Number of a motion that cannot be used -> what is missing of it."""
     cameras: tuple[str, ...]
     """Calibrated cameras of which there is a video."""
 
@@ -103,8 +107,8 @@ def take_inventory(
 
 
 def side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Results in order, from threads: reading many files is mostly decompression and waiting."""
-    with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
+    """Results in order, from a few threads: a Visual3D file takes 200 MB while it is read."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return list(pool.map(work, items))
 
 
@@ -123,7 +127,7 @@ def _judge(
         return f"no SMPL-H model of the sex {subject.sex}"
     if models[subject.sex]:
         return InvalidInputError(f"subject {number}", f"its body model: {models[subject.sex]}")
-    motions = _motions(layout, number, subject)
+    motions, left_out = _motions(layout, number, subject)
     if not motions:
         return "no AMASS file of a motion that the Visual3D file lists"
     return Participant(
@@ -131,6 +135,7 @@ def _judge(
         split=paper_splits()[number],
         sex=subject.sex,
         motions=motions,
+        left_out=left_out,
         cameras=tuple(c for c in calibrated if (number, c) in layout.videos),
     )
 
@@ -147,13 +152,20 @@ def _missing(layout: Layout, calibrated: tuple[str, ...], number: int) -> str:
     if number not in layout.v3d:
         return "no Visual3D file"
     if number not in layout.motions:
-        return "no AMASS file"
+        return NO_MOTION
     return ""
 
 
-def _motions(layout: Layout, number: int, subject: V3DSubject) -> dict[int, V3DMotion]:
-    there = layout.motions[number]
-    return {k: motion for k, motion in enumerate(subject.motions, start=1) if k in there}
+def _motions(
+    layout: Layout, number: int, subject: V3DSubject
+) -> tuple[dict[int, V3DMotion], dict[int, str]]:
+    """Motions that both have, and what is missing of the others."""
+    limited = dict(enumerate(subject.motions, start=1))
+    fitted = layout.motions[number]
+    left_out = dict.fromkeys(limited.keys() - fitted.keys(), NO_MOTION)
+    left_out |= dict.fromkeys(fitted.keys() - limited.keys(), NO_LIMITS)
+    usable = {k: motion for k, motion in limited.items() if k in fitted}
+    return usable, dict(sorted(left_out.items()))
 
 
 def _reason(check: Callable[[Path], None], path: Path) -> str:

@@ -50,6 +50,13 @@ def check_rate(path: str | Path, fps: float) -> None:
         )
 
 
+def check_sex(motion: str | Path, fitted: str, sex: str) -> None:
+    """Refuse shape coefficients of the other sex's body model. Raises InvalidInputError."""
+    if fitted and fitted != sex:
+        reason = f"was fitted with the {fitted} body model, the Visual3D file says {sex}"
+        raise InvalidInputError(str(motion), reason)
+
+
 def check_length(motion: str | Path, samples: int, video_frames: int) -> None:
     """Refuse a motion that is not the one its part of the videos shows. Raises InvalidInputError.
 

@@ -8,6 +8,7 @@ Poses are absolute: no mean hand pose is added, as in AMASS. Soft-tissue coeffic
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from d3ke.errors import InvalidInputError
-from d3ke_platform.sources.npz_files import npz_shapes
+from d3ke_platform.sources.npz_files import npz_shapes, read_npz
 
 VERTICES, JOINTS, BETAS = 6890, 52, 16
 POSE_SIZE = 3 * JOINTS
@@ -68,10 +69,13 @@ class SMPLHBody:
         check_body_model(path)
         from body_models.smplh.numpy import SMPLH
 
-        try:
-            self._model = SMPLH(model_path=Path(path), flat_hand_mean=True)
-        except (OSError, ValueError, KeyError) as error:
-            raise InvalidInputError(str(path), f"cannot be read ({error})") from error
+        arrays = read_npz(path, tuple(_SHAPES))
+        # The package unpickles whatever else a file holds (old ones hold objects of other
+        # packages): it gets a file of the plain arrays only.
+        with tempfile.TemporaryDirectory(prefix="d3ke_smplh_") as folder:
+            plain = Path(folder) / "model.npz"
+            np.savez(plain, **arrays)
+            self._model = SMPLH(model_path=plain, flat_hand_mean=True)
         self.faces: Int[np.ndarray, "F 3"] = np.asarray(self._model.faces)
 
     def at_rest(self, betas: Float[np.ndarray, "16"]) -> MeshPose:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +97,31 @@ def test_hands_get_no_mean_pose_and_soft_tissue_none(body: SMPLHBody) -> None:
     """AMASS's hand poses are absolute; the file's mean hands would curl the fingers."""
     rest = body.at_rest(np.zeros(16))
     np.testing.assert_allclose(rest.joints[0], made_up_body().joints, atol=1e-6)
+
+
+def test_nothing_is_unpickled(file: Path, tmp_path: Path) -> None:
+    """Old files hold objects of other packages beside the arrays; a file could hold anything."""
+    path, touched = tmp_path / "model.npz", tmp_path / "unpickled"
+    extra = np.array([_Touches(str(touched))], object)
+    np.savez(path, **dict(np.load(file)), J_regressor_prior=extra)
+    rest = SMPLHBody(path).at_rest(np.zeros(16))
+    np.testing.assert_allclose(rest.joints[0], made_up_body().joints, atol=1e-6)
+    assert not touched.exists()
+    np.load(path, allow_pickle=True)["J_regressor_prior"]
+    assert touched.exists()
+    np.savez(path, **dict(np.load(file)) | {"weights": extra})
+    with pytest.raises(InvalidInputError, match="weights has shape 1, not 6890x52"):
+        SMPLHBody(path)
+
+
+class _Touches:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+        return open, (self._path, "w")
 
 
 def test_volume_of_known_bodies() -> None:
