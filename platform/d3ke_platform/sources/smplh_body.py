@@ -74,7 +74,7 @@ class SMPLHBody:
         # packages): it gets a file of the plain arrays only.
         with tempfile.TemporaryDirectory(prefix="d3ke_smplh_") as folder:
             plain = Path(folder) / "model.npz"
-            np.savez(plain, **arrays)
+            np.savez(plain, **arrays)  # type: ignore[arg-type]  # its stub takes them for flags
             self._model = SMPLH(model_path=plain, flat_hand_mean=True)
         self.faces: Int[np.ndarray, "F 3"] = np.asarray(self._model.faces)
 
