@@ -11,12 +11,15 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
-from d3ke.kinematics import MarkerTrajectories
 from d3ke_platform.sources.smplh_body import MeshPose, SMPLHBody, mesh_volume
+
+if TYPE_CHECKING:
+    from d3ke.kinematics import MarkerTrajectories
 
 _BODY_DENSITY = 1008.5
 """kg/m^3, the reference's: 78.1165 kg over 0.0774582 m^3 (facts 3.4)."""
@@ -87,6 +90,8 @@ def virtual_markers(
         floor_height: y of the floor, m; None leaves the projections NaN: in a moving trial they
             mean nothing.
     """
+    from d3ke.kinematics import MarkerTrajectories
+
     table = marker_table()
     at = dict(zip(table.vertices, vertices.swapaxes(0, 1), strict=True))
     at |= dict(zip(table.joints, joints.swapaxes(0, 1), strict=True))
