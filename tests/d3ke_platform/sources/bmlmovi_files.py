@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -20,6 +21,7 @@ import scipy.io
 from smplh_file import write_body_model
 
 from d3ke.camera import Camera, project
+from d3ke_platform.sources.bmlmovi import BMLMoViSettings, BMLMoViSource
 from d3ke_platform.sources.bmlmovi_amass import GROUND_FROM_AMASS
 from d3ke_platform.sources.smplh_body import SMPLHBody
 from d3ke_platform.sources.smplh_markers import to_ground
@@ -259,3 +261,24 @@ def amass_path(folder: Path, subject: int, k: int) -> Path:
 
 def video_path(folder: Path, subject: int, camera: str) -> Path:
     return folder / f"videos/F_{camera}_Subject_{subject}_L.avi"
+
+
+def source(folder: Path, **settings: Any) -> BMLMoViSource:
+    """The source on a download."""
+    return BMLMoViSource(str(folder), BMLMoViSettings(**settings))
+
+
+def units_of(maker: BMLMoViSource, folder: Path, subject: str) -> list[dict[str, Any]]:
+    """A subject's units, static pose and videos first."""
+    return [unit for unit in maker.plan(folder).units if unit["subject"] == subject]
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Another content, in a copy made of hard links: the original stays."""
+    path.unlink()
+    path.write_bytes(content)
+
+
+def shorten(path: Path, kept: int) -> None:
+    """The file's first bytes alone."""
+    replace_file(path, path.read_bytes()[:kept])

@@ -1,15 +1,9 @@
-"""BML-MoVi's source: units, frame rule, axes, pictures, rejects, and the check of a download."""
+"""BML-MoVi's source: units, frame rule, axes, pictures, and a whole data set."""
 
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,45 +11,24 @@ import bmlmovi_files as made_up
 import cv2
 import numpy as np
 import pytest
+from bmlmovi_files import source, units_of
 
 from d3ke.camera import project
 from d3ke.errors import InvalidInputError, UnknownNameError
 from d3ke.kinematics import MarkerSet, read_trc
-from d3ke_platform import cli
-from d3ke_platform.errors import UsageError
 from d3ke_platform.files import content_hash, read_table
 from d3ke_platform.pipelines.prepare import prepare
-from d3ke_platform.pipelines.prepare_check import check_input
 from d3ke_platform.pipelines.prepare_settings import CropSettings, PrepareSettings
 from d3ke_platform.schema import BOXES, CROPS, LABELS, RECORDINGS, SUBJECTS, TRIALS
 from d3ke_platform.sources import MadeUnit
-from d3ke_platform.sources.bmlmovi import BMLMoViSettings, BMLMoViSource
+from d3ke_platform.sources.bmlmovi import BMLMoViSettings
 from d3ke_platform.sources.smplh_body import SMPLHBody
 from d3ke_platform.sources.smplh_markers import marker_table
 from d3ke_platform.stages.crop import camera_of, trial_frames
 from d3ke_platform.stages.decode import frames
 from d3ke_platform.storage import DataSet
 
-ROOT = Path(__file__).resolve().parents[3]
 WALK, THROW = made_up.MOTIONS
-
-
-@pytest.fixture(scope="session")
-def download(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Subjects 1 (train), 2 (test) and 14 (validation); read only."""
-    return made_up.write_download(tmp_path_factory.mktemp("download"))
-
-
-@pytest.fixture
-def copy(download: Path, tmp_path: Path) -> Path:
-    """A copy to be damaged; large files are links until they are replaced."""
-    target = tmp_path / "copy"
-    shutil.copytree(download, target, copy_function=os.link)
-    return target
-
-
-def source(folder: Path, **settings: Any) -> BMLMoViSource:
-    return BMLMoViSource(str(folder), BMLMoViSettings(**settings))
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +38,6 @@ def made(download: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Made
     maker = source(download, label_rate_hz=120.0, mesh_boxes=True, all_markers=True, subjects=(1,))
     made = [maker.make(unit, folder) for unit in units_of(maker, folder, "s001")]
     return made[3], folder
-
-
-def units_of(maker: BMLMoViSource, folder: Path, subject: str) -> list[dict[str, Any]]:
-    return [unit for unit in maker.plan(folder).units if unit["subject"] == subject]
 
 
 def sample_vertices(download: Path, motion: made_up.MadeUpMotion) -> np.ndarray:
@@ -245,236 +214,6 @@ def test_settings_are_checked(
 ) -> None:
     with pytest.raises(error, match=reason):
         BMLMoViSettings(**settings)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.unlink()  # a hard link: the original stays
-    path.write_bytes(content)
-
-
-def _shorten(path: Path, kept: int) -> None:
-    _replace(path, path.read_bytes()[:kept])
-
-
-def test_broken_material_rejects_what_belongs_to_it(copy: Path, tmp_path: Path) -> None:
-    """One motion, one subject and one video are broken; everything else is made."""
-    _shorten(made_up.amass_path(copy, 1, 2), 500)
-    _shorten(made_up.v3d_path(copy, 2), 300)
-    _shorten(made_up.video_path(copy, 14, "PG1"), 100)
-    maker = source(copy)
-    plan = maker.plan(tmp_path)
-    made, rejected = {}, {}
-    for unit in sorted(plan.units, key=lambda unit: unit.get("phase", 0)):
-        try:
-            made[unit["unit"]] = maker.make(unit, tmp_path)
-        except InvalidInputError as error:
-            rejected[unit["unit"]] = str(error)
-    assert set(rejected) == {"s001_02_throwing_catching", "s002", "s014_video_PG1"}
-    assert "Subject_1_F_2_poses.npz" in rejected["s001_02_throwing_catching"]
-    assert "F_v3d_Subject_2.mat" in rejected["s002"]
-    assert "F_PG1_Subject_14_L.avi" in rejected["s014_video_PG1"]
-    assert [row["camera"] for row in made["s001_01_walking"].recordings] == ["PG1", "PG2"]
-    assert [row["camera"] for row in made["s014_01_walking"].recordings] == ["PG2"]
-    assert {row["subject"] for row in plan.subjects} == {"s001", "s014"}
-
-
-def test_motions_that_do_not_belong_together_are_rejected(copy: Path, tmp_path: Path) -> None:
-    """A motion of another length than its part of the video; 100 samples a second."""
-    first, second = (made_up.amass_path(copy, 1, k) for k in (1, 2))
-    for path in (first, second):
-        path.unlink()
-    made_up.write_amass(first, made_up.MadeUpMotion("walking", 300), made_up.shape_of(1))
-    made_up.write_amass(second, THROW, made_up.shape_of(1), mocap_framerate=np.array(100.0))
-    maker = source(copy, subjects=(1,))
-    units = units_of(maker, tmp_path, "s001")
-    with pytest.raises(InvalidInputError, match=r"lasts 2.5 s, its part of the videos 0.5 s"):
-        maker.make(units[3], tmp_path)
-    with pytest.raises(InvalidInputError, match="has 100 samples a second, not 120"):
-        maker.make(units[4], tmp_path)
-
-
-def test_a_shape_of_the_other_sex_is_rejected(copy: Path, tmp_path: Path) -> None:
-    """Shape coefficients mean another body with the other model; neutral says nothing."""
-    path = made_up.amass_path(copy, 1, 1)
-    path.unlink()
-    made_up.write_amass(path, WALK, made_up.shape_of(1), gender=np.array(b"male"))
-    maker = source(copy, subjects=(1,))
-    units = units_of(maker, tmp_path, "s001")
-    with pytest.raises(InvalidInputError, match="with the male body model.*says female"):
-        maker.make(units[3], tmp_path)
-    report = source(copy).check()
-    assert report.found["motions"] == 5
-    assert sum("with the male body model" in text for text in report.problems) == 1
-
-
-def test_motions_that_one_file_lacks_are_named(copy: Path, tmp_path: Path) -> None:
-    made_up.amass_path(copy, 1, 1).unlink()
-    made_up.write_amass(made_up.amass_path(copy, 2, 3), WALK, made_up.shape_of(2))
-    maker = source(copy)
-    report = maker.check()
-    assert report.missing["amass_motions"] == "1: 1"
-    assert report.missing["v3d_motions"] == "2: 3"
-    assert report.found["motions"] == 5
-    names = {unit["unit"] for unit in maker.plan(tmp_path).units}
-    assert "s001_02_throwing_catching" in names
-    assert not {"s001_01_walking", "s002_03_walking"} & names
-
-
-def test_a_video_at_another_rate_or_too_short_is_rejected(copy: Path, tmp_path: Path) -> None:
-    fast, short = (made_up.video_path(copy, 1, camera) for camera in ("PG1", "PG2"))
-    pictures = [np.zeros((600, 800, 3), np.uint8)] * 20
-    for path, fps in ((fast, 25), (short, 30)):
-        path.unlink()
-        made_up.write_video(path, pictures, fps=fps)
-    maker = source(copy, subjects=(1,))
-    units = units_of(maker, tmp_path, "s001")
-    with pytest.raises(InvalidInputError, match="has 25 frames per second.*count 30"):
-        maker.make(units[1], tmp_path)
-    for unit in (units[0], units[2]):
-        maker.make(unit, tmp_path)
-    walking = maker.make(units[3], tmp_path)
-    assert [(r["camera"], r["frame_count"]) for r in walking.recordings] == [("PG2", 13)]
-    with pytest.raises(InvalidInputError, match="no camera shows it.*has 20 frames.*begins at"):
-        maker.make(units[4], tmp_path)
-    problems = source(copy).check().problems
-    assert any("25 frames per second" in text for text in problems)
-    assert any("has 20 frames, the last motion ends at frame 36" in text for text in problems)
-
-
-def test_nothing_usable_is_said_at_plan_time(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nothing of BML-MoVi can be used. Run again with --check"):
-        source(tmp_path).plan(tmp_path / "out")
-
-
-def test_check_of_a_whole_download_of_three(download: Path) -> None:
-    began = time.perf_counter()
-    report = source(download).check()
-    assert time.perf_counter() - began < 5.0
-    assert report.usable
-    assert report.found == {
-        "subjects": 3,
-        "train_subjects": 1,
-        "validation_subjects": 1,
-        "test_subjects": 1,
-        "motions": 6,
-        "videos": 6,
-        "v3d": 3,
-        "amass": 6,
-        "body_models": 2,
-        "cameras": 2,
-    }
-    assert report.missing["v3d"] == "3-6, 8-9, 11, 13, 15-25, 27-90"
-    assert set(report.missing) == {"videos_PG1", "videos_PG2", "v3d", "amass"}
-    assert len(report.get) == 3
-    assert (report.problems, report.skipped) == ([], {})
-
-
-def _without(pattern: str) -> Callable[[Path], None]:
-    def remove(folder: Path) -> None:
-        paths = list(folder.rglob(pattern))
-        assert paths
-        for path in paths:
-            path.unlink()
-
-    return remove
-
-
-@pytest.mark.parametrize(
-    ("damage", "kind", "what", "skipped", "where"),
-    [
-        (_without("F_PG*"), "videos_PG1", "1-6", "no video of PG1 or PG2", "F_PG1_Subject_<id>_L"),
-        (_without("F_v3d*"), "v3d", "1-6", "no Visual3D file", "F_Subjects_1_45.tar"),
-        (_without("*_poses.npz"), "amass", "1-6", "no AMASS file", "AMASS .amass.is.tue.mpg.de"),
-        (_without("smplh/*/*.npz"), "body_models", "female, male", "no SMPL-H model", "extended"),
-        (_without("Extr*"), "cameras", "Extrinsics_PG1", "no camera parameters", "Camera Param"),
-    ],
-)
-def test_check_names_what_is_missing_and_where_to_get_it(
-    copy: Path, damage: Callable[[Path], None], kind: str, what: str, skipped: str, where: str
-) -> None:
-    damage(copy)
-    report = source(copy).check()
-    assert not report.usable
-    assert what in report.missing[kind]
-    assert any(reason.startswith(skipped) for reason in report.skipped)
-    assert sum(where.split(" .")[0] in text for text in report.get) == 1
-
-
-def test_known_gaps_are_not_missing(copy: Path) -> None:
-    """Subject 7 has no published video, subject 12 is in no split: neither is asked for."""
-    for subject in (7, 12):
-        made_up.write_amass(made_up.amass_path(copy, subject, 1), WALK, [0.0])
-        made_up.write_v3d(made_up.v3d_path(copy, subject), subject, "male", made_up.MOTIONS)
-    report = source(copy).check()
-    assert report.skipped == {
-        "no video was published": "7",
-        "in none of the paper's splits": "12",
-    }
-    assert "7" not in report.missing["videos_PG1"].split(", ")
-    assert report.found["subjects"] == 3
-
-
-def test_check_counts_what_the_rest_gives(copy: Path) -> None:
-    """A broken calibration, motion and subject each take only what hangs on them."""
-    _shorten(copy / "Calib/Extrinsics_PG2.npz", 50)
-    _shorten(made_up.amass_path(copy, 1, 1), 500)
-    _shorten(made_up.v3d_path(copy, 2), 300)
-    report = source(copy).check()
-    assert report.usable
-    assert (report.found["subjects"], report.found["motions"]) == (2, 3)
-    for name in ("Extrinsics_PG2.npz", "Subject_1_F_1_poses.npz", "F_v3d_Subject_2.mat"):
-        assert sum(name in problem for problem in report.problems) == 1
-    only = source(copy, cameras=("PG2",)).check()
-    assert not only.usable
-
-
-def test_check_command(download: Path) -> None:
-    """Exit status 0 when something is usable, 1 when nothing is, 2 without a folder; no Ray."""
-    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}"}
-    job = [sys.executable, str(ROOT / "jobs/prepare.py"), "--source", "bmlmovi", "--check"]
-    done = subprocess.run(
-        [*job, "--input", str(download)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-        timeout=120,
-    )
-    last = json.loads(done.stdout.splitlines()[-1])
-    assert (done.returncode, last["status"], last["usable"]) == (0, "done", True)
-    assert (last["found"]["motions"], last["missing"]["v3d"][:3]) == (6, "3-6")
-    assert "missing videos_PG1: 3-6, 8-9" in done.stderr
-    assert "get BML-MoVi" in done.stderr
-
-
-def run_check(folder: Path, capfd: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
-    arguments = ["--source", "bmlmovi", "--input", str(folder), "--check"]
-    code = cli.run_job(check_input, PrepareSettings, job="prepare", argv=arguments)
-    return code, json.loads(capfd.readouterr().out.splitlines()[-1])
-
-
-def test_check_command_fails_when_nothing_is_usable(
-    copy: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    _without("F_v3d*")(copy)
-    code, last = run_check(copy, capfd)
-    assert (code, last["status"], last["usable"]) == (1, "failed", False)
-    assert last["skipped"] == {"no Visual3D file": "1-2, 14"}
-    code, last = run_check(tmp_path / "none", capfd)
-    assert (code, last["status"]) == (2, "bad usage")
-    assert "no such folder" in last["error"]
-
-
-def test_settings_of_the_job() -> None:
-    with pytest.raises(UsageError, match="--source bmlmovi needs --input"):
-        PrepareSettings(source="bmlmovi", output="x")
-    with pytest.raises(UsageError, match="--output is missing"):
-        PrepareSettings(source="bmlmovi", input="x")
-    with pytest.raises(UsageError, match="the source synthetic has no such check"):
-        check_input(PrepareSettings(check=True))
-    settings = PrepareSettings(source="bmlmovi", input="x", output="y")
-    assert settings.identity()["bmlmovi"]["label_rate_hz"] == 30.0
-    assert isinstance(settings.build_source(), BMLMoViSource)
 
 
 @pytest.mark.ray
