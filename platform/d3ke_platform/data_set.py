@@ -4,7 +4,8 @@ Layout: dataset.json skeleton.json measurements.json predicted.json marker_set.j
 model.osim subjects.parquet trials.parquet recordings.parquet
 subjects/<subject>{_static.trc,.osim,.parquet} trials/<trial>.trc videos/<recording>.mp4
 boxes/<recording>.parquet labels/<trial>.parquet crops/<recording>.parquet rejects/*.parquet
-summary.json; units.json and units/<unit>.json keep what the source was asked for and has delivered.
+summary.json quality.html quality.json quality_trials.parquet; units.json and units/<unit>.json keep
+what the source was asked for and has delivered; quality/ is what it adds to the page.
 """
 
 from __future__ import annotations
@@ -29,7 +30,17 @@ if TYPE_CHECKING:
     from d3ke.kinematics import MarkerSet, ScalingSettings
     from d3ke.skeleton import MeasurementSet, PredictedSet, Skeleton
 
-_FOLDERS = ("subjects", "trials", "videos", "units", "boxes", "labels", "crops", "rejects")
+_FOLDERS = (
+    "subjects",
+    "trials",
+    "videos",
+    "units",
+    "boxes",
+    "labels",
+    "crops",
+    "rejects",
+    "quality",
+)
 _HASHED_FILES = (
     "dataset.json",
     "skeleton.json",
@@ -38,6 +49,14 @@ _HASHED_FILES = (
     "subjects.parquet",
     "trials.parquet",
     "recordings.parquet",
+)
+_OTHER_FILES = (
+    "units.json",
+    "scaling.json",
+    "summary.json",
+    "quality.html",
+    "quality.json",
+    "quality_trials.parquet",
 )
 
 
@@ -222,7 +241,7 @@ class DataSet:
     def _clear(self) -> None:
         for name in _FOLDERS:
             files.remove(self.uri(name))
-        for name in ("units.json", "scaling.json", "summary.json", *_HASHED_FILES[1:]):
+        for name in (*_OTHER_FILES, *_HASHED_FILES[1:]):
             files.remove(self.uri(name))
 
 

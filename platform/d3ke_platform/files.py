@@ -59,14 +59,17 @@ def list_files(location: Location, suffix: str = "") -> list[str]:
     Hidden and temporary names (leading dot) are left out. Local folders give absolute paths,
     URIs give URIs.
     """
+    return [file for file in file_sizes(location) if file.endswith(suffix)]
+
+
+def file_sizes(location: Location) -> dict[str, int]:
+    """Size [bytes] of every file that `list_files` gives."""
     system, path = filesystem(location)
     selector = pafs.FileSelector(path, recursive=True, allow_not_found=True)
     prefix = str(location).split("://", 1)[0] + "://" if is_uri(location) else ""
-    return sorted(
-        prefix + info.path
-        for info in system.get_file_info(selector)
-        if info.is_file and info.path.endswith(suffix) and not info.base_name.startswith(".")
-    )
+    found = [info for info in system.get_file_info(selector) if info.is_file]
+    visible = [info for info in found if not info.base_name.startswith(".")]
+    return {prefix + info.path: info.size for info in sorted(visible, key=lambda i: i.path)}
 
 
 def make_folder(location: Location) -> None:
@@ -154,6 +157,16 @@ def read_table(location: Location, columns: list[str] | None = None) -> pa.Table
     try:
         with system.open_input_file(path) as source:
             return pq.read_table(source, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise InvalidInputError(str(location), f"cannot be read ({_reason(error)})") from error
+
+
+def count_rows(location: Location) -> int:
+    """Number of rows of a Parquet file, from its end alone; InvalidInputError as `read_table`."""
+    system, path = filesystem(location)
+    try:
+        with system.open_input_file(path) as source:
+            return int(pq.read_metadata(source).num_rows)
     except (OSError, pa.ArrowException) as error:
         raise InvalidInputError(str(location), f"cannot be read ({_reason(error)})") from error
 

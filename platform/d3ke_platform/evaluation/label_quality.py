@@ -5,13 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from d3ke.arrays import FloatArray
 from d3ke_platform.data_set import DataSet
-from d3ke_platform.pipelines.label_summary import LabelSummary, summarise_labels
-from d3ke_platform.schema import LABELS
-from d3ke_platform.storage import list_files, read_table
+from d3ke_platform.pipelines.label_summary import LabelSummary, label_summary
+from d3ke_platform.quality.label_figures import read_label_figures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,26 +36,15 @@ class LabelQuality:
 
 def label_quality(data: DataSet) -> LabelQuality | None:
     """Quality of all labels of a data set, None when it has none."""
-    files = list_files(data.uri("labels"), ".parquet")
-    if not files:
+    figures = read_label_figures(data)
+    if not figures.trials:
         return None
-    columns = ["marker_error_m"]
-    errors = np.concatenate(
-        [LABELS.to_numpy(read_table(file, columns), columns)["marker_error_m"] for file in files]
-    )
-    weights = dict(zip(data.marker_set().names, data.marker_set().ik_weights, strict=True))
-    by_marker = dict(zip(data.skeleton().markers, errors.T, strict=True))
+    by_marker = {
+        name: figures.by_marker.unmasked.figures(index)["rms_mm"]
+        for index, name in enumerate(figures.meaning.markers)
+        if figures.meaning.weights[index] > 0.0
+    }
     return LabelQuality(
-        summary=summarise_labels(data),
-        rms_mm_by_marker={
-            name: rms_mm(values)
-            for name, values in by_marker.items()
-            if weights.get(name, 0.0) > 0 and np.isfinite(values).any()
-        },
+        summary=label_summary(figures),
+        rms_mm_by_marker={name: rms for name, rms in by_marker.items() if rms is not None},
     )
-
-
-def rms_mm(distances_m: FloatArray) -> float:
-    """Root mean square of the finite values [mm]; NaN without any."""
-    known = distances_m[np.isfinite(distances_m)]
-    return float(1e3 * np.sqrt((known**2).mean())) if known.size else float("nan")

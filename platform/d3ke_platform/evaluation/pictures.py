@@ -118,9 +118,3 @@ def mosaic(tiles: Sequence[ImageArray], *, columns: int) -> ImageArray:
 
 def _png(image: ImageArray) -> bytes:
     return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
-
-
-def jpeg_of(image: ImageArray, quality: int = 85) -> bytes:
-    """JPEG of an RGB image: for photographs, which are large as PNG."""
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+import cv2
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from d3ke.arrays import ImageArray
 
 COLORS = {
     "label": "#20242a",
@@ -71,14 +74,27 @@ def legend(axis: Any, **options: Any) -> None:
     axis.legend(fontsize=8, frameon=False, **options)
 
 
-def picture(figure: Figure, *, heading: str, caption: str, dpi: int = 120) -> Picture:
-    """The figure as a PNG picture."""
+def picture(
+    figure: Figure,
+    *,
+    heading: str,
+    caption: str,
+    dpi: int = 120,
+    kind: Literal["png", "jpeg"] = "png",
+) -> Picture:
+    """The figure as a picture: JPEG where photographs are in it, which are large as PNG."""
     sink = io.BytesIO()
     with rc_context(_STYLE):
-        figure.savefig(sink, format="png", dpi=dpi)
-    return Picture(title=heading, caption=caption, data_uri=data_uri(sink.getvalue(), "png"))
+        figure.savefig(sink, format=kind, dpi=dpi)
+    return Picture(title=heading, caption=caption, data_uri=data_uri(sink.getvalue(), kind))
 
 
 def data_uri(content: bytes, kind: str) -> str:
     """Image bytes as a URI that a page can embed."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def jpeg_of(image: ImageArray, quality: int = 85) -> bytes:
+    """JPEG of an RGB image: for photographs, which are large as PNG."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()

@@ -11,10 +11,11 @@ import numpy as np
 from d3ke.arrays import ImageArray
 from d3ke.errors import InvalidInputError
 from d3ke.skeleton import Skeleton
-from d3ke_platform.evaluation.pictures import jpeg_of, mosaic
+from d3ke_platform.evaluation.pictures import mosaic
 from d3ke_platform.evaluation.plotting import (
     Picture,
     data_uri,
+    jpeg_of,
     legend,
     panels,
     picture,

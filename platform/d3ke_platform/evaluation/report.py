@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from d3ke.networks import Bundle
 from d3ke_platform import storage
@@ -18,6 +15,7 @@ from d3ke_platform.evaluation.comparison import METHODS, RecordingComparison
 from d3ke_platform.evaluation.gates import Gate
 from d3ke_platform.evaluation.label_quality import LabelQuality
 from d3ke_platform.evaluation.metrics import EvaluationMetrics
+from d3ke_platform.evaluation.page import environment
 from d3ke_platform.evaluation.pictures import example_crops
 from d3ke_platform.evaluation.plotting import Picture
 from d3ke_platform.evaluation.real_video import real_video_pictures
@@ -56,25 +54,6 @@ def write_report(path: Path, content: ReportContent) -> Path:
     )
     storage.write_bytes(path, page.encode())
     return path.absolute()
-
-
-def environment() -> jinja2.Environment:
-    """Templates of this package, with the filters they use; everything is escaped."""
-    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    made = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    made.filters["number"] = cell
-    return made
-
-
-def cell(value: Any, digits: int = 2) -> str:
-    """A number of a table with fixed digits; a dash where there is none."""
-    if value is None or isinstance(value, jinja2.Undefined):
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.{digits}f}" if math.isfinite(value) else "–"
-    return str(value)
 
 
 def _pictures(content: ReportContent) -> dict[str, list[Picture]]:

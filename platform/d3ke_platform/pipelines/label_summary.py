@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from d3ke_platform import storage
 from d3ke_platform.data_set import DataSet
-from d3ke_platform.schema import LABELS
-
-FAR_M = 0.02
-"""The paper's limit for a well-fitted marker (section 2.1.1)."""
-_COLUMNS = ["subject", "marker_error_m", "coordinate_mask"]
+from d3ke_platform.quality.label_figures import WEIGHTED, LabelFigures, read_label_figures
+from d3ke_platform.quality.sums import ErrorSums
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,32 +26,31 @@ class LabelSummary:
 
 def summarise_labels(data: DataSet) -> LabelSummary:
     """Read all LABELS of a data set; zero trials give NaN figures."""
-    weights = dict(zip(data.marker_set().names, data.marker_set().ik_weights, strict=True))
-    weighted = np.array([weights.get(name, 0.0) > 0.0 for name in data.skeleton().markers])
-    squares: dict[str, list[np.ndarray]] = {}
-    usable: list[np.ndarray] = []
-    uris = storage.list_files(data.uri("labels"), ".parquet")
-    for uri in uris:
-        columns = LABELS.to_numpy(storage.read_table(uri, _COLUMNS), _COLUMNS)
-        errors = columns["marker_error_m"][:, weighted]
-        subject = str(columns["subject"][0])
-        squares.setdefault(subject, []).append(np.square(errors[np.isfinite(errors)]))
-        usable.append(columns["coordinate_mask"])
-    by_subject = {name: np.concatenate(parts) for name, parts in sorted(squares.items())}
-    everything = np.concatenate([*by_subject.values(), np.zeros(0)])
+    return label_summary(read_label_figures(data))
+
+
+def label_summary(figures: LabelFigures) -> LabelSummary:
+    """The few numbers of figures that were read already."""
+    sums = figures.overall.unmasked
     return LabelSummary(
-        trials=len(uris),
-        frames=sum(len(mask) for mask in usable),
-        marker_rms_mm=_rms_mm(everything),
-        marker_rms_mm_by_subject={name: _rms_mm(part) for name, part in by_subject.items()},
-        share_above_20_mm=_mean(everything > FAR_M**2),
-        usable_coordinates=_mean(np.concatenate(usable) if usable else np.zeros(0)),
+        trials=len(figures.trials),
+        frames=figures.frames,
+        marker_rms_mm=_rms_mm(sums),
+        marker_rms_mm_by_subject={
+            name: _rms_mm(groups.unmasked) for name, groups in figures.by_subject.items()
+        },
+        share_above_20_mm=_ratio(sums.far[WEIGHTED], sums.measured[WEIGHTED]),
+        usable_coordinates=_ratio(
+            figures.coordinates.masked.frames.sum(),
+            figures.frames * len(figures.meaning.coordinates),
+        ),
     )
 
 
-def _rms_mm(squares: np.ndarray) -> float:
-    return round(float(np.sqrt(_mean(squares)) * 1e3), 2)
+def _rms_mm(sums: ErrorSums) -> float:
+    value = sums.figures(WEIGHTED)["rms_mm"]
+    return float("nan") if value is None else round(value, 2)
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if values.size else float("nan")
+def _ratio(part: float, whole: float) -> float:
+    return float(part / whole) if whole else float("nan")

@@ -16,12 +16,14 @@ from typing import Any
 from d3ke.errors import InvalidInputError
 from d3ke_platform import storage
 from d3ke_platform.data_set import DataSet
-from d3ke_platform.pipelines.label_summary import LabelSummary, summarise_labels
+from d3ke_platform.pipelines.label_summary import LabelSummary, label_summary
 from d3ke_platform.pipelines.prepare_settings import (
     LabelSettings,
     PrepareSettings,
 )
 from d3ke_platform.pipelines.ray_data import identity, is_reject, reject_row, run_stage
+from d3ke_platform.quality.label_figures import read_label_figures
+from d3ke_platform.quality.report import write_quality
 from d3ke_platform.schema import RECORDINGS, SUBJECTS, TRIALS
 from d3ke_platform.sources import Source
 from d3ke_platform.stages.crop import CropRecording
@@ -48,6 +50,8 @@ class PrepareSummary:
     seconds_by_stage: dict[str, float]
     """Wall-clock seconds in this run, stage by stage."""
     content_hash: str
+    quality: str
+    """The page on the quality of the labels."""
 
 
 def prepare(settings: PrepareSettings, *, source: Source | None = None) -> PrepareSummary:
@@ -197,10 +201,15 @@ class _Preparation:
         self._data.write_rejects(CropRecording.name, rejects)
 
     def finish(self) -> PrepareSummary:
-        """Write summary.json; raises InvalidInputError when there is no label at all."""
+        """Write the page on label quality, then summary.json.
+
+        Raises InvalidInputError when there is no label at all; the page tells why then.
+        """
         data = self._data
         rejects = data.rejects()
-        labels = summarise_labels(data)
+        figures = read_label_figures(data)
+        labels = label_summary(figures)
+        page = write_quality(data, figures)
         if labels.trials == 0:
             reason = (
                 f"; the first of {len(rejects)} rejects: {rejects[0]['reason']}" if rejects else ""
@@ -217,6 +226,7 @@ class _Preparation:
             rejects=len(rejects),
             seconds_by_stage=self._seconds,
             content_hash=data.content_hash(),
+            quality=page,
         )
         storage.write_json(data.uri("summary.json"), summary)
         return summary
