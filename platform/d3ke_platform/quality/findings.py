@@ -55,6 +55,10 @@ def _missing(figures: LabelFigures, counts: Mapping[str, Any]) -> Iterable[str]:
     if figures.unreadable:
         names = _some(figures.unreadable)
         yield f"Label files that cannot be read: {names}. Delete them and prepare again."
+    if figures.unconverged:
+        trials = [f"{t.trial_id} ({t.unconverged})" for t in figures.trials if t.unconverged]
+        share = f"{figures.unconverged} of {figures.frames}"
+        yield f"Frames that the solver did not finish, all masked: {share}, in {_some(trials)}."
     empty = [trial.trial_id for trial in figures.trials if not np.isfinite(trial.rms_mm)]
     if empty:
         yield f"Trials without a single measured marker that has a weight: {_some(empty)}."

@@ -31,7 +31,7 @@ from d3ke_platform.schema import LABELS
 
 WEIGHTED, UNWEIGHTED = 0, 1
 """Rows of sums over groups of markers: those that inverse kinematics followed, the others."""
-_COLUMNS = ["marker_error_m", "marker_mask", "coordinates", "coordinate_mask"]
+_COLUMNS = ["marker_error_m", "marker_mask", "coordinates", "coordinate_mask", "converged"]
 _READERS = 2
 """Files read at once: one is decoded while another is summed up."""
 
@@ -86,6 +86,8 @@ class TrialFigures:
     max_mm: float
     over_percent: float
     """Share of marker-frames over the threshold."""
+    unconverged: int
+    """Frames that the solver did not finish; all of them are masked."""
     masked_percent: float
     """Share of coordinate values that are no labels."""
     worst_row: int
@@ -131,6 +133,11 @@ class LabelFigures:
     def frames(self) -> int:
         """Label rows of all trials."""
         return sum(trial.frames for trial in self.trials)
+
+    @property
+    def unconverged(self) -> int:
+        """Label rows that the solver did not finish."""
+        return sum(trial.unconverged for trial in self.trials)
 
     def worst_trials(self, count: int) -> list[TrialFigures]:
         """Those with the largest RMS, worst first."""
@@ -197,6 +204,7 @@ def add_trial(
             subject=subject,
             movement=movement,
             frames=len(values),
+            unconverged=int((~columns["converged"]).sum()),
             masked_percent=float(masked),
             rms_mm=_number(fit["rms_mm"]),
             masked_rms_mm=_number(groups.masked.figures(WEIGHTED)["rms_mm"]),

@@ -113,7 +113,7 @@ def name_markers(
     for on_right in (False, True):
         mine = [i for i in named if (measured[i, 0] > middle) == on_right]
         mine.sort(key=lambda i: measured[i, 1])
-        heights = _spread([float(measured[i, 1]) for i in mine], gap)
+        heights = spread_upwards([float(measured[i, 1]) for i in mine], gap)
         for index, height in zip(mine, heights, strict=True):
             place = right if on_right else left
             x, y = measured[index]
@@ -131,7 +131,7 @@ def name_markers(
             )
 
 
-def _spread(heights: list[float], gap: float) -> list[float]:
+def spread_upwards(heights: list[float], gap: float) -> list[float]:
     """Ascending heights moved up so that neighbours are at least `gap` apart."""
     result: list[float] = []
     for height in heights:

@@ -23,10 +23,9 @@ from d3ke_platform.quality.label_figures import LabelFigures
 from d3ke_platform.quality.reject_groups import group_rejects
 from d3ke_platform.quality.scale_factors import ScaleFactors, read_scale_factors
 from d3ke_platform.quality.sections import read_sections
-from d3ke_platform.quality.storage_use import storage_use
+from d3ke_platform.quality.storage_use import FIGURES, PAGE, TRIALS_TABLE, storage_use
 from d3ke_platform.quality.trial_pictures import worst_trial_pictures
 
-PAGE, FIGURES, TRIALS_TABLE = "quality.html", "quality.json", "quality_trials.parquet"
 WORST_TRIALS = 10
 _FORMAT, _VERSION = "d3ke.quality", 1
 _TEMPLATES = Path(__file__).parent / "templates"

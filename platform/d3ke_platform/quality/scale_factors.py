@@ -98,12 +98,15 @@ def find_outliers(
     found: dict[str, dict[str, str]] = {}
     if not values.size:
         return found
+    sound = (np.isfinite(values) & (values > 0.0)).all(axis=1)
+    if not sound.any():
+        sound[:] = True
     with np.errstate(invalid="ignore", divide="ignore"):
         shape = np.log(values)
-    shape = shape - np.median(shape, axis=1, keepdims=True)
-    middle = np.median(shape, axis=0)
-    spread = 1.4826 * np.median(np.abs(shape - middle), axis=0)
-    few = len(subjects) < _FEWEST
+        shape = shape - np.median(shape, axis=1, keepdims=True)
+        middle = np.median(shape[sound], axis=0)
+        spread = 1.4826 * np.median(np.abs(shape[sound] - middle), axis=0)
+    few = sound.sum() < _FEWEST
     limit = _DEVIATIONS * np.maximum(spread, _NARROWEST_OF_FEW if few else _NARROWEST)
     pairs = left_and_right(names)
     for row, subject in enumerate(subjects):

@@ -78,7 +78,7 @@ def _read(data: DataSet, uri: str) -> Section:
             text=str(content.get("text", "")),
             columns=columns,
             rows=rows,
-            pictures=tuple(_picture(data, uri, item) for item in content.get("pictures") or ()),
+            pictures=tuple(_picture(data, uri, item) for item in _pictures(uri, content)),
         )
     except InvalidInputError as error:
         return Section(name=name, title=name, problem=str(error))
@@ -113,6 +113,13 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return number(value) if np.isfinite(value) else "–"
     return str(value)
+
+
+def _pictures(uri: str, content: Mapping[str, Any]) -> list[Any]:
+    pictures = content.get("pictures") or []
+    if not isinstance(pictures, list):
+        raise InvalidInputError(uri, "has no list of pictures")
+    return pictures
 
 
 def _picture(data: DataSet, uri: str, item: Any) -> Picture:

@@ -11,16 +11,21 @@ REFERENCE_BYTES = 750e9
 """What the published code needs for BML-MoVi: 700 to 800 GB, as it stores whole frames."""
 REFERENCE_FRAMES = 89 * 122_661 / 22
 """Frames of both cameras: those of the 22 held-out subjects (21 822 and 100 839), for all 89."""
+PAGE, FIGURES, TRIALS_TABLE = "quality.html", "quality.json", "quality_trials.parquet"
+NOT_COUNTED = (PAGE, FIGURES, TRIALS_TABLE, "summary.json")
+"""Written last: left out, so that a second run finds the same."""
 
 
 def storage_use(data: DataSet) -> dict[str, Any]:
-    """Bytes by folder, counts of crops and labels, bytes per frame.
+    """Bytes by folder, counts of crops and labels, bytes per frame; without `NOT_COUNTED`.
 
     `bytes_per_frame`: crops and labels over the number of crops, which is what training reads;
     None without crops.
     """
     folders: dict[str, dict[str, int]] = {}
     for uri, size in storage.file_sizes(data.root).items():
+        if uri.rsplit("/", 1)[-1] in NOT_COUNTED:
+            continue
         parts = uri.removeprefix(data.root).strip("/").split("/")
         folder = folders.setdefault(parts[0] if len(parts) > 1 else "(top)", _NOTHING.copy())
         folder["files"] += 1

@@ -30,6 +30,7 @@ def overall(figures: LabelFigures) -> Row:
     return {
         "trials": len(figures.trials),
         "frames": frames,
+        "unconverged_frames": figures.unconverged,
         **errors_row(figures.overall),
         "mean_over_subjects_rms_mm": float(np.mean(known)) if known else None,
         "worst_subject_rms_mm": max(known, default=None),
