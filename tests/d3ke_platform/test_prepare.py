@@ -69,6 +69,9 @@ def test_bad_input_is_rejected_with_a_reason_and_the_rest_finishes(tmp_path: Pat
     assert summary.labels.frames == 2 * FRAMES
     assert list(summary.labels.marker_rms_mm_by_subject) == ["good"]
     assert storage.read_json(data.uri("summary.json"))["content_hash"] == summary.content_hash
+    page = Path(summary.quality).read_text()
+    assert "good_bend (good, bend)" in page
+    assert "MASI" in page[page.index("<h2>Left out</h2>") :]
 
     # Repaired input is taken up by the next run; what is complete stays untouched.
     label = Path(data.label_uri("good_bend"))

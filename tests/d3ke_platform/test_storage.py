@@ -27,7 +27,19 @@ def test_bytes_json_and_lists_at_paths_and_uris(tmp_path: Path) -> None:
         assert storage.read_json(storage.join(root, "b.json")) == {"x": [0, 1, 2], "p": "q"}
         assert [u.rsplit("/", 1)[-1] for u in storage.list_files(root)] == ["a.bin", "b.json"]
         assert storage.exists(storage.list_files(root, ".json")[0])
+        assert list(storage.file_sizes(root)) == storage.list_files(root)
+        assert next(iter(storage.file_sizes(root).values())) == 3
     assert storage.list_files(tmp_path / "absent") == []
+
+
+def test_rows_are_counted_without_reading_them(tmp_path: Path) -> None:
+    storage.write_table(tmp_path / "rejects.parquet", REJECTS.from_rows([REJECT] * 3))
+    assert storage.count_rows(tmp_path / "rejects.parquet") == 3
+    assert storage.count_rows(f"file://{tmp_path}/rejects.parquet") == 3
+    storage.write_bytes(tmp_path / "cut.parquet", b"PAR1")
+    for name in ("cut.parquet", "absent.parquet"):
+        with pytest.raises(InvalidInputError, match=f"{name}.*cannot be read"):
+            storage.count_rows(tmp_path / name)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

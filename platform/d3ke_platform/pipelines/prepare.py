@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from d3ke.errors import InvalidInputError
 from d3ke_platform import storage
@@ -32,6 +32,7 @@ from d3ke_platform.stages.label import LabelTrial, ScaleSubject
 from d3ke_platform.stages.make import MakeUnit, unit_uri
 
 Rows = list[dict[str, Any]]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,7 @@ class _Preparation:
         self._seconds: dict[str, float] = {}
         self._unscaled: dict[str, str] = {}
 
-    def timed(self, name: str, work: Callable[[], Rows]) -> Rows:
+    def timed(self, name: str, work: Callable[[], Result]) -> Result:
         """Result of `work`, its seconds noted."""
         began = time.perf_counter()
         result = work()
@@ -207,9 +208,9 @@ class _Preparation:
         """
         data = self._data
         rejects = data.rejects()
-        figures = read_label_figures(data)
+        figures = self.timed("quality", lambda: read_label_figures(data))
+        page = self.timed("quality", lambda: write_quality(data, figures))
         labels = label_summary(figures)
-        page = write_quality(data, figures)
         if labels.trials == 0:
             reason = (
                 f"; the first of {len(rejects)} rejects: {rejects[0]['reason']}" if rejects else ""

@@ -103,6 +103,7 @@ def masked_shares(rows: Sequence[Row]) -> Picture | None:
     if not shown:
         return None
     shown.sort(key=lambda row: -row["masked_share_percent"])
+    number_masked = len(shown)
     shown = shown[:_MOST_BARS]
     columns = min(2, 1 + (len(shown) - 1) // 8)
     each = -(-len(shown) // columns)
@@ -121,7 +122,8 @@ def masked_shares(rows: Sequence[Row]) -> Picture | None:
         figure,
         heading="Share masked, by coordinate",
         caption="Frames in which a marker of full weight of the coordinate's joint is off by more "
-        "than the threshold. Coordinates that are never masked are left out here.",
+        f"than the threshold. Shown are the {len(shown)} most masked of {number_masked} that ever "
+        "are.",
     )
 
 
@@ -189,8 +191,15 @@ def scale_chart(scales: ScaleFactors) -> Picture | None:
         axis.scatter(column + spread[~odd], values[~odd], s=size, color=BLUE, alpha=alpha, lw=0)
         axis.scatter(column + spread[odd], values[odd], s=16, color=RED, lw=0, zorder=3)
         for row in np.flatnonzero(odd)[:3]:
-            place = (column + spread[row] + 0.15, values[row])
-            axis.annotate(scales.subjects[row], place, fontsize=7, color=RED, va="center")
+            axis.annotate(
+                scales.subjects[row],
+                (column + spread[row], values[row]),
+                xytext=(0, 5),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7,
+                color=RED,
+            )
         middle = float(np.median(values))
         axis.plot([column - 0.36, column + 0.36], [middle] * 2, color=_INK, linewidth=1)
     axis.axhline(1.0, color=_GREY, linewidth=1)

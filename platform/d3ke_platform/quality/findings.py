@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ def findings(
     counts: Mapping[str, Any],
     tables: Mapping[str, Sequence[Row]],
     scales: ScaleFactors,
+    unreadable: Collection[str],
 ) -> list[str]:
     """Sentences, the graver first; none when nothing stands out.
 
@@ -34,16 +35,19 @@ def findings(
         counts: trials_planned, trials_labelled, rejects.
         tables: Rows by subject, marker and coordinate.
         scales: Factors of the subjects.
+        unreadable: Trials and recordings whose files cannot be read.
     """
     return [
-        *_missing(figures, counts),
+        *_missing(figures, counts, unreadable),
         *_markers(figures, tables),
         *_coordinates(tables["coordinate"]),
         *_scales(scales),
     ]
 
 
-def _missing(figures: LabelFigures, counts: Mapping[str, Any]) -> Iterable[str]:
+def _missing(
+    figures: LabelFigures, counts: Mapping[str, Any], unreadable: Collection[str]
+) -> Iterable[str]:
     lacking = counts["trials_planned"] - counts["trials_labelled"]
     if lacking > 0:
         yield (
@@ -52,9 +56,8 @@ def _missing(figures: LabelFigures, counts: Mapping[str, Any]) -> Iterable[str]:
         )
     elif counts["rejects"]:
         yield f"{counts['rejects']} items were rejected; the reasons are under “Left out”."
-    if figures.unreadable:
-        names = _some(figures.unreadable)
-        yield f"Label files that cannot be read: {names}. Delete them and prepare again."
+    if unreadable:
+        yield f"Files that cannot be read: {_some(unreadable)}. Delete them and prepare again."
     if figures.unconverged:
         trials = [f"{t.trial_id} ({t.unconverged})" for t in figures.trials if t.unconverged]
         share = f"{figures.unconverged} of {figures.frames}"

@@ -20,7 +20,7 @@ from d3ke_platform.evaluation.plotting import Picture
 from d3ke_platform.quality import charts, tables
 from d3ke_platform.quality.findings import SUBJECT_RMS_MM, findings
 from d3ke_platform.quality.label_figures import LabelFigures
-from d3ke_platform.quality.reject_groups import group_rejects
+from d3ke_platform.quality.reject_groups import group_rejects, relative
 from d3ke_platform.quality.scale_factors import ScaleFactors, read_scale_factors
 from d3ke_platform.quality.sections import read_sections
 from d3ke_platform.quality.storage_use import FIGURES, PAGE, TRIALS_TABLE, storage_use
@@ -67,7 +67,7 @@ def collect(data: DataSet, figures: LabelFigures) -> Quality:
     marker_set = data.marker_set()
     scales = read_scale_factors(data)
     rejects = data.rejects()
-    use = storage_use(data)
+    use = storage_use(data, labels=figures.frames)
     by_name = {row["subject"]: row for row in data.subjects()}
     subject_rows = [
         {"split": by_name.get(row["subject"], {}).get("split"), **row}
@@ -80,6 +80,8 @@ def collect(data: DataSet, figures: LabelFigures) -> Quality:
         "coordinate": tables.coordinate_rows(figures, data.skeleton(), marker_set.undetermined),
     }
     counts = _counts(data, figures, scales, use) | {"rejects": len(rejects)}
+    broken: dict[str, str] = figures.unreadable | use.pop("unreadable_crops")
+    unreadable = {name: relative(reason, data.root) for name, reason in broken.items()}
     content = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -87,7 +89,9 @@ def collect(data: DataSet, figures: LabelFigures) -> Quality:
         "settings_hash": data.description["settings_hash"],
         "settings": data.settings,
         "threshold_mm": 1e3 * figures.meaning.threshold_m,
-        "findings": findings(figures, counts=counts, tables=rows, scales=scales),
+        "findings": findings(
+            figures, counts=counts, tables=rows, scales=scales, unreadable=unreadable
+        ),
         "counts": counts,
         "overall": tables.overall(figures),
         "subjects": rows["subject"],
@@ -95,8 +99,8 @@ def collect(data: DataSet, figures: LabelFigures) -> Quality:
         "markers": rows["marker"],
         "coordinates": rows["coordinate"],
         "scale_factors": scales.rows(),
-        "rejects": group_rejects(rejects),
-        "unreadable": figures.unreadable,
+        "rejects": group_rejects(rejects, data.root),
+        "unreadable": unreadable,
         "storage": use,
         "trials": tables.trial_rows(figures),
     }

@@ -98,9 +98,9 @@ def find_outliers(
     found: dict[str, dict[str, str]] = {}
     if not values.size:
         return found
-    sound = (np.isfinite(values) & (values > 0.0)).all(axis=1)
+    sound = np.asarray((np.isfinite(values) & (values > 0.0)).all(axis=1))
     if not sound.any():
-        sound[:] = True
+        sound = np.ones(len(subjects), bool)
     with np.errstate(invalid="ignore", divide="ignore"):
         shape = np.log(values)
         shape = shape - np.median(shape, axis=1, keepdims=True)

@@ -38,6 +38,7 @@ from d3ke_platform import storage
 from d3ke_platform.data_set import DataSet
 from d3ke_platform.evaluation.gates import number
 from d3ke_platform.evaluation.plotting import Picture, data_uri, jpeg_of
+from d3ke_platform.quality.reject_groups import relative
 
 FOLDER = "quality"
 _KINDS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg"}
@@ -81,7 +82,7 @@ def _read(data: DataSet, uri: str) -> Section:
             pictures=tuple(_picture(data, uri, item) for item in _pictures(uri, content)),
         )
     except InvalidInputError as error:
-        return Section(name=name, title=name, problem=str(error))
+        return Section(name=name, title=name, problem=relative(str(error), data.root))
 
 
 def _table(uri: str, content: Any) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
+from d3ke.errors import InvalidInputError
 from d3ke_platform import storage
 from d3ke_platform.data_set import DataSet
 
@@ -16,9 +18,10 @@ NOT_COUNTED = (PAGE, FIGURES, TRIALS_TABLE, "summary.json")
 """Written last: left out, so that a second run finds the same."""
 
 
-def storage_use(data: DataSet) -> dict[str, Any]:
-    """Bytes by folder, counts of crops and labels, bytes per frame; without `NOT_COUNTED`.
+def storage_use(data: DataSet, *, labels: int) -> dict[str, Any]:
+    """Bytes by folder, number of crops, bytes per frame; without `NOT_COUNTED`.
 
+    `labels`: number of label rows.
     `bytes_per_frame`: crops and labels over the number of crops, which is what training reads;
     None without crops.
     """
@@ -31,23 +34,34 @@ def storage_use(data: DataSet) -> dict[str, Any]:
         folder["files"] += 1
         folder["bytes"] += size
     crop_files = storage.list_files(data.uri("crops"), ".parquet")
-    label_files = storage.list_files(data.uri("labels"), ".parquet")
-    crops, labels = (sum(map(storage.count_rows, files)) for files in (crop_files, label_files))
+    rows, unreadable = _count(crop_files)
+    crops = sum(rows)
     crop_bytes, label_bytes = (folders.get(name, _NOTHING)["bytes"] for name in ("crops", "labels"))
     reference = REFERENCE_BYTES / REFERENCE_FRAMES
     each = (crop_bytes + label_bytes) / crops if crops else None
     return {
         "folders": dict(sorted(folders.items(), key=lambda item: -item[1]["bytes"])),
         "total_bytes": sum(folder["bytes"] for folder in folders.values()),
-        "recordings_with_crops": len(crop_files),
+        "recordings_with_crops": len(rows),
+        "unreadable_crops": unreadable,
         "crops": crops,
-        "label_rows": labels,
         "bytes_per_crop": crop_bytes / crops if crops else None,
         "bytes_per_label": label_bytes / labels if labels else None,
         "bytes_per_frame": each,
         "reference_bytes_per_frame": reference,
         "reference_ratio": reference / each if each else None,
     }
+
+
+def _count(crop_files: list[str]) -> tuple[list[int], dict[str, str]]:
+    """Rows of the files that can be read; name -> reason of the others."""
+    rows, unreadable = [], {}
+    for uri in crop_files:
+        try:
+            rows.append(storage.count_rows(uri))
+        except InvalidInputError as error:
+            unreadable[PurePosixPath(uri).stem] = str(error)
+    return rows, unreadable
 
 
 _NOTHING = {"files": 0, "bytes": 0}

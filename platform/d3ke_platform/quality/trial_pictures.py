@@ -14,11 +14,14 @@ from d3ke_platform.data_set import DataSet
 from d3ke_platform.evaluation.plotting import Picture, panels, picture, title
 from d3ke_platform.quality.label_figures import LabelFigures, TrialFigures
 from d3ke_platform.quality.pose_drawing import PoseDrawing, draw_floor, draw_pose, name_markers
+from d3ke_platform.quality.reject_groups import relative
 from d3ke_platform.quality.video_still import POINTS, VideoStill, find_still
 from d3ke_platform.schema import LABELS
 from d3ke_platform.stages.overlay import Bones
 
 _COLUMNS = ["time_s", "root_rotation", *POINTS, "marker_error_m", "coordinate_mask"]
+_NO_VIDEO = 0.5
+"""Width of the empty panel: all pictures have nearly one scale."""
 _NAMED = 5
 """Markers named in a picture: those furthest off."""
 
@@ -55,14 +58,13 @@ class _Artist:
         uri = self._data.label_uri(trial.trial_id)
         labels = LABELS.to_numpy(storage.read_table(uri, _COLUMNS), _COLUMNS)
         still, reason = find_still(self._data, recordings, labels, trial.worst_row)
-        wide = [1.0, 1.0] + ([still.shape] if still else [])
-        figure, axes = panels(1, len(wide), width=3.4 * sum(wide), height=3.6, width_ratios=wide)
+        wide = [1.0, 1.0, still.shape if still else _NO_VIDEO]
+        figure, axes = panels(1, 3, width=3.4 * sum(wide), height=3.6, width_ratios=wide)
         errors = labels["marker_error_m"][trial.worst_row]
         named = self._drawing.furthest(errors, _NAMED)
         self._draw_views(axes[0], labels, trial.worst_row, named)
-        if still:
-            self._draw_video(axes[0, 2], still)
-        note = f" No video: {reason}." if reason else ""
+        self._draw_video(axes[0, 2], still)
+        note = f" No video: {relative(reason, self._data.root)}." if reason else ""
         if still and still.row != trial.worst_row:
             note = f" The video shows frame {still.row}, the nearest that it has."
         worst = ", ".join(f"{self._drawing.names[i]} {1e3 * errors[i]:.0f}" for i in named)
@@ -94,13 +96,16 @@ class _Artist:
             name_markers(axis, self._drawing, flat[1], labels["marker_error_m"][row], named)
             title(axis, name)
 
-    def _draw_video(self, axis: Any, still: VideoStill) -> None:
+    def _draw_video(self, axis: Any, still: VideoStill | None) -> None:
+        axis.set_axis_off()
+        if still is None:
+            axis.text(0.5, 0.5, "no video", ha="center", color="#8a9099", transform=axis.transAxes)
+            return
         left, top, right, bottom = still.box
         axis.imshow(still.image, interpolation="lanczos")
         draw_pose(axis, self._drawing, *still.pixels, halo=True)
         axis.set_xlim(left, right)
         axis.set_ylim(bottom, top)
-        axis.set_axis_off()
         title(axis, f"Camera {still.camera}")
 
 

@@ -64,7 +64,7 @@ def find_still(
         try:
             return _still(data, recording, labels, row), ""
         except InvalidInputError as error:
-            reasons.append(f"camera {recording['camera']}: {error}")
+            reasons.append(f"camera {recording['camera']}: {str(error).rstrip('.')}")
     return None, "; ".join(reasons)
 
 

@@ -93,7 +93,7 @@ def test_figures_beside_the_page(data, content) -> None:
     assert counts["label_seconds"] == pytest.approx(4 * known.FRAMES / known.RATE_HZ)
     assert counts["splits"] == {"train": {"subjects": 2, "trials": 4, "frames": 48}}
     assert content["storage"]["folders"]["labels"]["files"] == 4
-    assert content["storage"]["label_rows"] == 48
+    assert content["counts"]["label_frames"] == 48
     table = storage.read_table(data.uri("quality_trials.parquet")).to_pylist()
     assert [row["trial_id"] for row in table] == [row["trial_id"] for row in content["trials"]]
     assert {row["worst_row"] for row in table if row["trial_id"] == known.WORST} == {7}
@@ -135,11 +135,12 @@ def test_rejects_are_counted_by_reason(content) -> None:
     ]
 
 
-def test_the_worst_trial_is_shown_with_its_video(page: str) -> None:
+def test_the_worst_trial_is_shown_with_its_video(data, page: str) -> None:
     shown = page[page.index("The worst 2 trials") :]
     assert shown.index(known.WORST) < shown.index("No video")
     assert f"furthest {known.WORST_MARKER} 500" in shown
     assert "Worst frame 7 of 12" in shown
+    assert data.root not in page
     # The other one has a recording whose video is not there.
     assert "no such file" in shown[: shown.index("Counts, storage, settings")]
 
@@ -164,6 +165,21 @@ def test_a_useless_video_costs_only_its_picture(
     (shown,) = worst_trial_pictures(copy, figures, count=1)
     assert "No video: camera cam" in shown.caption
     assert reason in shown.caption
+
+
+def test_broken_files_of_the_data_set_are_told(data, tmp_path: Path) -> None:
+    copy = copy_with_video(data, tmp_path / "data")
+    storage.write_bytes(copy.label_uri("ann_jump"), b"no Parquet")
+    storage.write_bytes(copy.crop_uri("ann_jump_cam"), b"no Parquet")
+    storage.write_bytes(copy.subject_label_uri("bob"), b"no Parquet")
+    page, content = written(copy, worst=0)
+    assert content["findings"][1] == (
+        "Files that cannot be read: ann_jump, ann_jump_cam. Delete them and prepare again."
+    )
+    assert '<td class="left">crops/ann_jump_cam.parquet: cannot be read' in page
+    assert content["counts"]["trials_labelled"] == 3
+    assert content["counts"]["recordings_with_crops"] == 0
+    assert (content["counts"]["subjects_planned"], content["counts"]["subjects_scaled"]) == (2, 1)
 
 
 def test_a_broken_video_still_gives_a_page(data, tmp_path: Path) -> None:
