@@ -1,7 +1,8 @@
 """The label-quality page of a data set, and its figures as files.
 
 quality.html is the page, one file; quality.json holds every figure on it, quality_trials.parquet a
-row per trial. Sections of sources come from the folder quality/ (see `sections`).
+row per trial (`tables.QUALITY_TRIALS`). Sections of sources come from the folder quality/ (see
+`sections`).
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from d3ke_platform import storage
 from d3ke_platform.data_set import DataSet
@@ -47,7 +46,8 @@ def write_quality(data: DataSet, figures: LabelFigures, *, worst: int = WORST_TR
     quality = collect(data, figures)
     content = quality.content
     storage.write_json(data.uri(FIGURES), content)
-    storage.write_table(data.uri(TRIALS_TABLE), pa.Table.from_pylist(content["trials"]))
+    rows = tables.trial_rows(figures.trials)
+    storage.write_table(data.uri(TRIALS_TABLE), tables.QUALITY_TRIALS.from_rows(rows))
     template = environment(_TEMPLATES).get_template("quality.html.j2")
     page = template.render(
         quality=content,
@@ -102,7 +102,7 @@ def collect(data: DataSet, figures: LabelFigures) -> Quality:
         "rejects": group_rejects(rejects, data.root),
         "unreadable": unreadable,
         "storage": use,
-        "trials": tables.trial_rows(figures),
+        "worst_trials": tables.trial_rows(figures.worst_trials(WORST_TRIALS)),
     }
     return Quality(content=tables.plain(content), scales=scales)
 

@@ -15,10 +15,30 @@ import numpy as np
 
 from d3ke.kinematics import MarkerSet
 from d3ke.skeleton import Skeleton
-from d3ke_platform.quality.label_figures import UNWEIGHTED, WEIGHTED, LabelFigures
+from d3ke_platform.quality.label_figures import UNWEIGHTED, WEIGHTED, LabelFigures, TrialFigures
 from d3ke_platform.quality.sums import COORDINATE_BINS, Both, CoordinateSums, ErrorSums
+from d3ke_platform.schema import Column, Table
 
 Row = dict[str, Any]
+QUALITY_TRIALS = Table(
+    "quality_trials",
+    (
+        Column("trial_id", "string"),
+        Column("subject", "string"),
+        Column("movement", "string"),
+        Column("frames", "int32"),
+        Column("rms_mm", "float64", unit="mm", description="markers with a weight"),
+        Column("masked_rms_mm", "float64", unit="mm", description="without masked marker-frames"),
+        Column("max_mm", "float64", unit="mm"),
+        Column("over_percent", "float64", unit="%", description="marker-frames over the threshold"),
+        Column("unconverged", "int32", description="frames that the solver did not finish"),
+        Column("masked_percent", "float64", unit="%", description="coordinates that are no labels"),
+        Column("worst_row", "int32", description="row of LABELS with the largest RMS, -1: none"),
+        Column("worst_row_rms_mm", "float64", unit="mm"),
+        Column("worst_marker", "string", description="the one with the largest RMS"),
+    ),
+)
+"""A row for every trial that has labels; `TrialFigures` as columns."""
 _SHARES = {"low_1": 0.01, "median": 0.5, "high_99": 0.99}
 
 
@@ -41,9 +61,12 @@ def overall(figures: LabelFigures) -> Row:
 def group_rows(figures: LabelFigures, key: str) -> list[Row]:
     """A row for every "subject" or "movement" that has labels."""
     groups = figures.by_subject if key == "subject" else figures.by_movement
+    trials_of: dict[str, list[TrialFigures]] = {name: [] for name in groups}
+    for trial in figures.trials:
+        trials_of[getattr(trial, key)].append(trial)
     rows = []
     for name, sums in groups.items():
-        trials = [trial for trial in figures.trials if getattr(trial, key) == name]
+        trials = trials_of[name]
         frames = sum(trial.frames for trial in trials)
         masked = sum(trial.masked_percent * trial.frames for trial in trials if trial.frames)
         rows.append(
@@ -147,9 +170,9 @@ def _kind(skeleton: Skeleton, index: int, undetermined: Sequence[str]) -> str:
     return "locked" if skeleton.coordinate_locked[index] else "free"
 
 
-def trial_rows(figures: LabelFigures) -> list[Row]:
-    """A row for every trial."""
-    return [asdict(trial) for trial in figures.trials]
+def trial_rows(trials: Sequence[TrialFigures]) -> list[Row]:
+    """Rows of `QUALITY_TRIALS`."""
+    return [asdict(trial) for trial in trials]
 
 
 def plain(value: Any) -> Any:

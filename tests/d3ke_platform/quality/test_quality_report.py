@@ -18,6 +18,7 @@ from d3ke_platform.evaluation.label_quality import label_quality
 from d3ke_platform.pipelines.label_summary import summarise_labels
 from d3ke_platform.quality.label_figures import LabelFigures, read_label_figures
 from d3ke_platform.quality.report import write_quality
+from d3ke_platform.quality.tables import QUALITY_TRIALS
 from d3ke_platform.quality.trial_pictures import worst_trial_pictures
 from d3ke_platform.schema import RECORDINGS, TRIALS
 
@@ -94,9 +95,15 @@ def test_figures_beside_the_page(data, content) -> None:
     assert counts["splits"] == {"train": {"subjects": 2, "trials": 4, "frames": 48}}
     assert content["storage"]["folders"]["labels"]["files"] == 4
     assert content["counts"]["label_frames"] == 48
-    table = storage.read_table(data.uri("quality_trials.parquet")).to_pylist()
-    assert [row["trial_id"] for row in table] == [row["trial_id"] for row in content["trials"]]
-    assert {row["worst_row"] for row in table if row["trial_id"] == known.WORST} == {7}
+
+
+def test_every_trial_has_a_row(data, content) -> None:
+    rows = QUALITY_TRIALS.to_rows(storage.read_table(data.uri("quality_trials.parquet")))
+    assert [row["trial_id"] for row in rows] == [row["trial_id"] for row in data.trials()]
+    by_rms = sorted(rows, key=lambda row: -row["rms_mm"])
+    assert by_rms == content["worst_trials"]
+    assert by_rms[0]["trial_id"] == known.WORST
+    assert by_rms[0]["worst_row"] == known.WORST_ROW
 
 
 def test_findings_name_what_was_made_wrong(content) -> None:
