@@ -55,6 +55,7 @@ def write_quality(data: DataSet, figures: LabelFigures, *, worst: int = WORST_TR
         settings=flattened(data.settings),
         pictures=_charts(quality) | {"worst": worst_trial_pictures(data, figures, count=worst)},
         threshold_mm=1e3 * figures.meaning.threshold_m,
+        subject_mm=SUBJECT_RMS_MM,
         files={"json": FIGURES, "trials": TRIALS_TABLE},
         distribution=_shown(charts.error_distribution(figures)),
     )
