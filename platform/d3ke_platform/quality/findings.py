@@ -17,6 +17,7 @@ _UNLIKE_OTHERS = 2.0
 """Times the median of all trials that a trial's RMS is told at."""
 _MASKED_PERCENT = 10.0
 _OUT_OF_RANGE_PERCENT = 0.1
+_AT_LIMIT_PERCENT = 20.0
 _NAMED = 6
 
 
@@ -111,6 +112,19 @@ def _coordinates(rows: Sequence[Row]) -> Iterable[str]:
         ordered = sorted(out.items(), key=lambda item: -item[1])
         names = _some(f"{name} ({share:.1f} %)" for name, share in ordered)
         yield f"Usable angles beyond the model's range, share of frames: {names}."
+
+    held = [
+        row
+        for row in rows
+        if row["kind"] == "free" and (row["masked_at_limit_percent"] or 0.0) > _AT_LIMIT_PERCENT
+    ]
+    if held:
+        held.sort(key=lambda row: -row["masked_at_limit_percent"])
+        names = _some(f"{r['coordinate']} ({r['masked_at_limit_percent']:.0f} %)" for r in held)
+        yield (
+            f"Angles at an end of the model's range in more than {_AT_LIMIT_PERCENT:.0f} % of the "
+            f"usable frames, where inverse kinematics was held back: {names}."
+        )
 
 
 def beyond_percent(row: Row) -> float:

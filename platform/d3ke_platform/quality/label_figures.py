@@ -45,7 +45,9 @@ class LabelMeaning:
     """[M] in inverse kinematics, in the order of `markers`."""
     coordinates: tuple[str, ...]
     ranges: FloatArray
-    """[Q, 2] rad or m, widened by the tolerance of solvers."""
+    """[Q, 2] rad or m, of the model."""
+    tolerance: FloatArray
+    """[Q] rad or m, how far off the end of its range a coordinate counts as on it."""
     threshold_m: float
     """The data set's limit for a well-fitted marker."""
 
@@ -55,13 +57,13 @@ class LabelMeaning:
         skeleton, marker_set = data.skeleton(), data.marker_set()
         weights = dict(zip(marker_set.names, marker_set.ik_weights, strict=True))
         rotational = skeleton.coordinate_rotational
-        tolerance = np.where(rotational, RANGE_TOLERANCE_RAD, RANGE_TOLERANCE_M)
         settings: Mapping[str, Any] = data.settings.get("labels", {})
         return cls(
             markers=skeleton.markers,
             weights=np.array([float(weights.get(name, 0.0)) for name in skeleton.markers]),
             coordinates=skeleton.coordinates,
-            ranges=skeleton.coordinate_ranges + tolerance[:, None] * np.array([-1.0, 1.0]),
+            ranges=np.asarray(skeleton.coordinate_ranges),
+            tolerance=np.where(rotational, RANGE_TOLERANCE_RAD, RANGE_TOLERANCE_M),
             threshold_m=float(settings.get("marker_threshold_m", FAR_M)),
         )
 
@@ -183,9 +185,10 @@ def add_trial(
         unmasked=ErrorSums.of(distances, threshold_m=limit),
         masked=ErrorSums.of(np.where(fitted, distances, np.nan), threshold_m=limit),
     )
+    limits = {"ranges": meaning.ranges, "tolerance": meaning.tolerance}
     coordinates = Both(
-        unmasked=CoordinateSums.of(values, ranges=meaning.ranges),
-        masked=CoordinateSums.of(np.where(usable, values, np.nan), ranges=meaning.ranges),
+        unmasked=CoordinateSums.of(values, **limits),
+        masked=CoordinateSums.of(np.where(usable, values, np.nan), **limits),
     )
     groups = Both(
         unmasked=by_marker.unmasked.grouped(meaning.groups),

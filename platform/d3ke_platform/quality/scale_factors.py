@@ -65,7 +65,7 @@ def read_scale_factors(data: DataSet) -> ScaleFactors:
         except InvalidInputError:
             continue
     subjects = tuple(row["subject"] for row in rows)
-    names, values = _factors(data, rows)
+    names, values = factors_of(data, rows)
     return ScaleFactors(
         subjects=subjects,
         names=names,
@@ -75,7 +75,11 @@ def read_scale_factors(data: DataSet) -> ScaleFactors:
     )
 
 
-def _factors(data: DataSet, rows: list[dict[str, Any]]) -> tuple[tuple[str, ...], FloatArray]:
+def factors_of(data: DataSet, rows: list[dict[str, Any]]) -> tuple[tuple[str, ...], FloatArray]:
+    """Names of the factors and their values [rows, names], from rows of SUBJECT_LABELS.
+
+    Measurements where the data set has some, else the body axes that any subject scales.
+    """
     names = data.measurements().names
     if names or not rows:
         values = [row["measurement_factors"] for row in rows]

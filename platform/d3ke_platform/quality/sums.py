@@ -120,21 +120,25 @@ class CoordinateSums(Sums):
     """[Q] frames below the model's range."""
     above: IntArray
     """[Q] frames above it."""
+    at_limit: IntArray
+    """[Q] frames at one of its ends: where the solver was held back."""
     bins: IntArray
     """[Q, B] histogram by `COORDINATE_BINS`."""
 
     @classmethod
     def zeros(cls, count: int) -> CoordinateSums:
         """Of nothing."""
-        return cls.of(np.zeros((0, count)), ranges=np.zeros((count, 2)))
+        return cls.of(np.zeros((0, count)), ranges=np.zeros((count, 2)), tolerance=np.zeros(count))
 
     @classmethod
-    def of(cls, values: FloatArray, *, ranges: FloatArray) -> CoordinateSums:
-        """Of values [T, Q], NaN = left out; `ranges` [Q, 2] with the tolerance."""
+    def of(cls, values: FloatArray, *, ranges: FloatArray, tolerance: FloatArray) -> CoordinateSums:
+        """Of values [T, Q], NaN = left out; `ranges` [Q, 2] of the model, `tolerance` [Q]."""
         known = np.isfinite(values)
         some = known.any(axis=0)
         with np.errstate(invalid="ignore"):
-            below, above = values < ranges[:, 0], values > ranges[:, 1]
+            below, above = values < ranges[:, 0] - tolerance, values > ranges[:, 1] + tolerance
+            low = np.abs(values - ranges[:, 0]) <= tolerance
+            high = np.abs(values - ranges[:, 1]) <= tolerance
         smallest = np.where(known, values, np.inf).min(axis=0, initial=np.inf)
         largest = np.where(known, values, -np.inf).max(axis=0, initial=-np.inf)
         return cls(
@@ -143,6 +147,7 @@ class CoordinateSums(Sums):
             largest=np.where(some, largest, np.nan),
             below=below.sum(axis=0),
             above=above.sum(axis=0),
+            at_limit=(low | high).sum(axis=0),
             bins=COORDINATE_BINS.count(values),
         )
 

@@ -140,6 +140,7 @@ def _ranges(sums: CoordinateSums, factors: np.ndarray) -> list[Row]:
         name: COORDINATE_BINS.quantile(sums.bins, share) * factors
         for name, share in _SHARES.items()
     }
+    counts = {"below": sums.below, "above": sums.above, "at_limit": sums.at_limit}
     rows = []
     for index, frames in enumerate(sums.frames):
         low = sums.smallest[index] * factors[index]
@@ -151,8 +152,10 @@ def _ranges(sums: CoordinateSums, factors: np.ndarray) -> list[Row]:
                 # A bin's middle may lie beyond the extremes, which are exact.
                 **{n: float(np.clip(q[index], low, high)) for n, q in quantiles.items()},
                 "largest": float(high),
-                "below_percent": 100 * int(sums.below[index]) / int(frames) if frames else None,
-                "above_percent": 100 * int(sums.above[index]) / int(frames) if frames else None,
+                **{
+                    f"{name}_percent": 100 * int(count[index]) / int(frames) if frames else None
+                    for name, count in counts.items()
+                },
             }
         )
     return rows

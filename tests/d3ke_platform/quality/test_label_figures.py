@@ -121,6 +121,8 @@ def test_coordinates(data, figures, labels) -> None:
             beyond = [100 * np.mean(part < low - slack), 100 * np.mean(part > high + slack)]
             found = [row[prefix + "below_percent"], row[prefix + "above_percent"]]
             assert found == pytest.approx(beyond)
+            held = (np.abs(part - low) <= slack) | (np.abs(part - high) <= slack)
+            assert row[prefix + "at_limit_percent"] == pytest.approx(100 * np.mean(held))
 
 
 def test_masked_frames_do_not_count_as_beyond_the_range(data, figures) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from d3ke_platform.pipelines.ray_data import reject_row
 from d3ke_platform.quality.pose_drawing import spread_upwards
 from d3ke_platform.quality.reject_groups import group_rejects
-from d3ke_platform.quality.scale_factors import find_outliers, left_and_right
+from d3ke_platform.quality.scale_factors import factors_of, find_outliers, left_and_right
 from d3ke_platform.quality.trial_pictures import facing
 from d3ke_platform.quality.video_still import frame_and_row
 
@@ -113,3 +115,14 @@ def test_a_pelvis_that_points_up_is_not_turned() -> None:
 
 def test_names_in_a_picture_do_not_cover_each_other() -> None:
     assert spread_upwards([0.0, 0.01, 0.5, 0.52], 0.1) == pytest.approx([0.0, 0.1, 0.5, 0.6])
+
+
+def test_without_measurements_the_scaled_body_axes_are_shown() -> None:
+    bodies = SimpleNamespace(bodies=("pelvis", "femur_r"))
+    data = SimpleNamespace(measurements=lambda: SimpleNamespace(names=()), skeleton=lambda: bodies)
+    scales = np.ones((2, 3))
+    scales[1, 1] = 1.1
+    rows = [{"body_scales": np.ones((2, 3))}, {"body_scales": scales}]
+    names, values = factors_of(data, rows)
+    assert names == ("femur_r y",)
+    assert values.tolist() == [[1.0], [1.1]]
