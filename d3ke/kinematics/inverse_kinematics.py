@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from d3ke.kinematics.ik_result import IKResult
 from d3ke.kinematics.ik_tasks import CoordinateTask
-from d3ke.kinematics.solve_ik import solve_ik
+from d3ke.kinematics.solve_ik import REGULARIZATION, solve_ik
 from d3ke.kinematics.trc import MarkerTrajectories
 from d3ke.skeleton import Skeleton
 
@@ -22,6 +23,7 @@ def inverse_kinematics(
     coordinate_tasks: Sequence[CoordinateTask] = (),
     solver: str = "batched",
     accuracy: float = 1e-5,
+    regularization: float = REGULARIZATION,
 ) -> IKResult:
     """Solves a trial on an .osim file with `solve_ik`; couplers and scale factors are the file's.
 
@@ -33,12 +35,16 @@ def inverse_kinematics(
         coordinate_tasks: coordinates to keep near values, with one value or one per frame.
         solver: "batched", or "opensim" for OpenSim's own InverseKinematicsSolver.
         accuracy: of either solver; see `IKSettings` and `solve_with_opensim`.
+        regularization: of the batched solver; see `IKSettings`.
 
     Raises:
         InvalidInputError, UnsupportedModelError: the model cannot be read or represented.
         UnknownNameError: a marker or coordinate the model lacks.
         KinematicsError: no frame has enough markers, or OpenSim gave up.
     """
+    settings: dict[str, Any] = {"accuracy": accuracy}
+    if solver != "opensim":
+        settings["regularization"] = regularization
     return solve_ik(
         Skeleton.from_osim(model_path),
         trajectories.reordered(tuple(weights)).positions,
@@ -48,5 +54,5 @@ def inverse_kinematics(
         solver=solver,
         model_path=model_path,
         times=trajectories.times,
-        accuracy=accuracy,
+        **settings,
     )

@@ -165,6 +165,7 @@ class _Preparation:
             "root": self._data.root,
             "solver": settings.solver,
             "accuracy": settings.ik_accuracy,
+            "regularization": settings.ik_regularization,
             "timeout_s": self._timeout_s,
             "marker_threshold_m": settings.marker_threshold_m,
         }

@@ -69,6 +69,7 @@ class LabelTrial:
         *,
         solver: str = "batched",
         accuracy: float = 1e-5,
+        regularization: float = 1e-6,
         marker_threshold_m: float = 0.02,
         timeout_s: float = 3600.0,
     ) -> None:
@@ -80,7 +81,8 @@ class LabelTrial:
         self._layer = SkeletalModelLayer(self._skeleton)
         self._threshold_m = marker_threshold_m
         self._opensim = Isolated(
-            partial(_InverseKinematics, root, solver, accuracy), timeout_s=timeout_s
+            partial(_InverseKinematics, root, solver, accuracy, regularization),
+            timeout_s=timeout_s,
         )
 
     def __call__(self, item: dict[str, Any]) -> list[dict[str, Any]]:
@@ -191,16 +193,18 @@ class _Scaling:
 class _InverseKinematics:
     """Inverse kinematics on OpenSim model files, in the child process."""
 
-    def __init__(self, root: str, solver: str, accuracy: float) -> None:
+    def __init__(self, root: str, solver: str, accuracy: float, regularization: float) -> None:
         self._data = DataSet.open(root)
         self._skeleton = self._data.skeleton()
         self._marker_set = self._data.marker_set()
         self._solver = solver
         self._accuracy = accuracy
+        self._regularization = regularization
 
     def solve(self, model_uri: str, trial: dict[str, Any]) -> tuple[MarkerTrajectories, IKResult]:
         """Measured markers and the solution, both with the marker set's names."""
         from d3ke.kinematics import inverse_kinematics, read_trc
+        from d3ke.kinematics.solve_ik import REGULARIZATION
 
         trajectories = read_trc(_existing(self._data, trial["markers_uri"]))
         weights, tasks = self._tasks(trial["ik_setup_uri"], trajectories.times)
@@ -211,6 +215,8 @@ class _InverseKinematics:
             coordinate_tasks=tasks,
             solver=self._solver,
             accuracy=self._accuracy,
+            # A user's own setup asks for what OpenSim finds, as closely as may be.
+            regularization=REGULARIZATION if trial["ik_setup_uri"] else self._regularization,
         )
         return trajectories.reordered(result.marker_names), result
 
