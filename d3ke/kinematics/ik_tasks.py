@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
-from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -15,6 +13,16 @@ from scipy.interpolate import make_interp_spline
 from d3ke.arrays import BoolArray, FloatArray
 from d3ke.errors import InvalidInputError, UnknownNameError
 from d3ke.kinematics.mot import Motion, read_mot
+from d3ke.kinematics.setup_xml import (
+    content_of,
+    flag,
+    named_file,
+    numbers,
+    objects_of,
+    pair,
+    parsed,
+    read_xml,
+)
 
 VALUE_TYPES = ("default_value", "manual_value", "from_file")
 """Where a coordinate task's value comes from."""
@@ -22,9 +30,6 @@ _SPLINE_DEGREE = 5
 _SPLINE_POINTS = 6
 _FLAT_ENDS = [(3, 0.0), (4, 0.0)]
 """The end condition of the quintic spline through a coordinate file's rows in OpenSim."""
-_UNSET = ("", "unassigned")
-
-Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,38 +146,27 @@ def read_ik_setup(path: str | Path, *, translational: Sequence[str] | None = Non
     """
     path = Path(path)
     tool, task_set = _tool_and_tasks(path)
-    numbers = _numbers_of(path, tool)
     motion = None
-    coordinates, markers = _tasks(path, task_set, "IKCoordinateTask"), {}
-    for element in _tasks(path, task_set, "IKMarkerTask"):
-        markers[str(element.get("name"))] = _weight(path, element)
-    if any(_value_type(path, element) == "from_file" for element in coordinates):
+    coordinates, markers = applied_tasks(path, task_set, "IKCoordinateTask"), {}
+    for element in applied_tasks(path, task_set, "IKMarkerTask"):
+        markers[str(element.get("name"))] = task_weight(path, element)
+    if any(value_type(path, element) == "from_file" for element in coordinates):
         motion = _motion(path, tool, translational)
     return IKTasks(
         marker_weights=markers,
         coordinate_tasks=tuple(_coordinate_task(path, e, motion) for e in coordinates),
         value_times=None if motion is None else motion.times,
-        accuracy=numbers("accuracy", 1, (1e-5,))[0],
-        constraint_weight=numbers("constraint_weight", 1, (np.inf,))[0],
-        time_range=_pair(numbers("time_range", 2, (-np.inf, np.inf))),
-        marker_file=_named_file(path, tool, "marker_file"),
-        model_file=_named_file(path, tool, "model_file"),
+        accuracy=parsed(path, tool, "accuracy", numbers(1), (1e-5,))[0],
+        constraint_weight=parsed(path, tool, "constraint_weight", numbers(1), (np.inf,))[0],
+        time_range=parsed(path, tool, "time_range", pair, (-np.inf, np.inf)),
+        marker_file=named_file(path, tool, "marker_file"),
+        model_file=named_file(path, tool, "model_file"),
     )
-
-
-def _root(path: Path) -> Element:
-    try:
-        return ElementTree.parse(path).getroot()
-    except OSError as error:
-        raise InvalidInputError(str(path), error.strerror or "cannot be read") from error
-    except ElementTree.ParseError as error:
-        raise InvalidInputError(str(path), f"is not XML ({error})") from error
 
 
 def _tool_and_tasks(path: Path) -> tuple[Element | None, Element]:
     """The InverseKinematicsTool element, if there is one, and the IKTaskSet element."""
-    root = _root(path)
-    top = root if root.tag != "OpenSimDocument" else next(iter(root), root)
+    top = content_of(read_xml(path))
     if top.tag == "IKTaskSet":
         return None, top
     if top.tag != "InverseKinematicsTool":
@@ -187,10 +181,10 @@ def _tool_and_tasks(path: Path) -> tuple[Element | None, Element]:
     return top, task_set
 
 
-def _tasks(path: Path, task_set: Element, kind: str) -> list[Element]:
+def applied_tasks(path: Path, task_set: Element, kind: str) -> list[Element]:
     """The tasks of a kind that apply; their names are unique."""
-    every = [e for objects in task_set.findall("objects") for e in objects.findall(kind)]
-    applied = [e for e in every if _parsed(path, e, "apply", _flag, True)]
+    every = objects_of(task_set, kind)
+    applied = [e for e in every if parsed(path, e, "apply", flag, True)]
     names = [element.get("name", "") for element in applied]
     if "" in names:
         raise InvalidInputError(str(path), f"one <{kind}> has no name")
@@ -200,26 +194,28 @@ def _tasks(path: Path, task_set: Element, kind: str) -> list[Element]:
 
 
 def _coordinate_task(path: Path, element: Element, motion: Motion | None) -> CoordinateTask:
-    name, kind = str(element.get("name")), _value_type(path, element)
+    name, kind = str(element.get("name")), value_type(path, element)
     value: float | FloatArray | None = None
     if kind == "manual_value":
-        value = _parsed(path, element, "value", float, 0.0)
+        value = parsed(path, element, "value", float, 0.0)
     elif kind == "from_file" and motion is not None:
         if name not in motion.names:
             raise UnknownNameError("coordinate of the coordinate file", name, motion.names)
         value = motion.values[:, motion.names.index(name)]
-    return CoordinateTask(name=name, weight=_weight(path, element), value=value)
+    return CoordinateTask(name=name, weight=task_weight(path, element), value=value)
 
 
-def _value_type(path: Path, element: Element) -> str:
-    kind = _parsed(path, element, "value_type", str, VALUE_TYPES[0])
+def value_type(path: Path, element: Element) -> str:
+    """Where a coordinate task's value comes from. Raises UnknownNameError."""
+    kind = parsed(path, element, "value_type", str, VALUE_TYPES[0])
     if kind not in VALUE_TYPES:
         raise UnknownNameError(f"value_type of task {element.get('name')!r}", kind, VALUE_TYPES)
     return kind
 
 
-def _weight(path: Path, element: Element) -> float:
-    weight = _parsed(path, element, "weight", float, 0.0)
+def task_weight(path: Path, element: Element) -> float:
+    """Weight of a task, 0 if it states none. Raises InvalidInputError."""
+    weight = parsed(path, element, "weight", float, 0.0)
     if not (np.isfinite(weight) and weight >= 0.0):
         reason = f"<weight> of {element.get('name')!r} is {weight}, which is not 0 or more"
         raise InvalidInputError(str(path), reason)
@@ -227,7 +223,7 @@ def _weight(path: Path, element: Element) -> float:
 
 
 def _motion(path: Path, tool: Element | None, translational: Sequence[str] | None) -> Motion:
-    file = None if tool is None else _named_file(path, tool, "coordinate_file")
+    file = None if tool is None else named_file(path, tool, "coordinate_file")
     if file is None:
         raise InvalidInputError(
             str(path),
@@ -235,49 +231,3 @@ def _motion(path: Path, tool: Element | None, translational: Sequence[str] | Non
             "Name one, or use manual_value or default_value.",
         )
     return read_mot(file, translational=translational)
-
-
-def _named_file(path: Path, tool: Element | None, tag: str) -> Path | None:
-    name = "" if tool is None else (tool.findtext(tag) or "").strip()
-    return None if name.lower() in _UNSET else path.parent / name
-
-
-def _numbers_of(
-    path: Path, tool: Element | None
-) -> Callable[[str, int, tuple[float, ...]], tuple[float, ...]]:
-    """Reads `count` numbers of a setting of the tool; the default where it is absent."""
-
-    def read(tag: str, count: int, default: tuple[float, ...]) -> tuple[float, ...]:
-        def parse(text: str) -> tuple[float, ...]:
-            values = tuple(float(word) for word in text.split())
-            if len(values) != count or np.isnan(values).any():
-                raise ValueError
-            return values
-
-        return default if tool is None else _parsed(path, tool, tag, parse, default)
-
-    return read
-
-
-def _pair(values: tuple[float, ...]) -> tuple[float, float]:
-    first, last = values
-    return first, last
-
-
-def _flag(text: str) -> bool:
-    return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-
-
-def _parsed(
-    path: Path, element: Element, tag: str, parse: Callable[[str], Parsed], default: Parsed
-) -> Parsed:
-    """A setting's value; the default where it is absent or empty."""
-    text = (element.findtext(tag) or "").strip()
-    if not text:
-        return default
-    try:
-        return parse(text)
-    except (ValueError, KeyError) as error:
-        owner = element.get("name", element.tag)
-        reason = f"<{tag}> of {owner!r} is {text!r}, which cannot be understood"
-        raise InvalidInputError(str(path), reason) from error
