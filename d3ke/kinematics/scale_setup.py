@@ -168,9 +168,7 @@ def _scaler(path: Path, element: Element | None) -> ModelScalerSetup:
         ),
         marker_file=named_file(path, element, "marker_file"),
         time_range=parsed(path, element, "time_range", pair, None),
-        preserve_mass_distribution=parsed(
-            path, element, "preserve_mass_distribution", flag, False
-        ),
+        preserve_mass_distribution=parsed(path, element, "preserve_mass_distribution", flag, False),
     )
 
 

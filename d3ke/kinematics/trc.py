@@ -12,7 +12,7 @@ import numpy as np
 from d3ke.arrays import FloatArray
 from d3ke.errors import InvalidInputError, UnknownNameError
 
-_METRES_PER_UNIT = {"mm": 1e-3, "cm": 1e-2, "m": 1.0}
+METRES_PER_UNIT = {"mm": 1e-3, "cm": 1e-2, "m": 1.0}
 _HEADER_LINES = 5
 
 
@@ -102,15 +102,17 @@ def _header(file_name: str, trajectories: MarkerTrajectories) -> list[str]:
     ]
 
 
-def read_trc(path: str | Path) -> MarkerTrajectories:
+def read_trc(path: str | Path, *, units: str | None = None) -> MarkerTrajectories:
     """Reads a .trc file; empty and non-numeric fields become NaN.
 
-    Raises InvalidInputError if the file is missing, not a .trc or inconsistent.
+    `units` (mm, cm, m) replaces the unit that the header states. Raises InvalidInputError if the
+    file is missing, not a .trc or inconsistent.
     """
     lines = _read_lines(Path(path))
     if len(lines) < _HEADER_LINES:
         raise InvalidInputError(str(path), "is not a .trc file: the five header lines are missing")
     header = dict(zip(lines[1].split(), lines[2].split(), strict=False))
+    header |= {"Units": units} if units else {}
     scale, rate = _scale_and_rate(path, header)
     names = tuple(name.strip() for name in lines[3].split("\t")[2:] if name.strip())
     rows = [line for line in lines[_HEADER_LINES:] if line.strip()]
@@ -134,11 +136,11 @@ def _read_lines(path: Path) -> list[str]:
 
 def _scale_and_rate(path: str | Path, header: dict[str, str]) -> tuple[float, float]:
     units = header.get("Units", "")
-    if units not in _METRES_PER_UNIT:
-        known = ", ".join(_METRES_PER_UNIT)
+    if units not in METRES_PER_UNIT:
+        known = ", ".join(METRES_PER_UNIT)
         raise InvalidInputError(str(path), f"has the unit {units!r}; known units: {known}")
     try:
-        return _METRES_PER_UNIT[units], float(header["DataRate"])
+        return METRES_PER_UNIT[units], float(header["DataRate"])
     except (KeyError, ValueError) as error:
         raise InvalidInputError(str(path), "its header states no DataRate") from error
 

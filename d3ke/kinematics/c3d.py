@@ -1,0 +1,152 @@
+"""Markers of a .c3d file, and of either kind of marker file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from d3ke.arrays import FloatArray
+from d3ke.errors import InvalidInputError
+from d3ke.kinematics.axes import ground_from_axes
+from d3ke.kinematics.trc import METRES_PER_UNIT, MarkerTrajectories, read_trc
+
+_DERIVED = ("ANGLES", "FORCES", "MOMENTS", "POWERS", "SCALARS", "REACTIONS")
+"""Lists, in group POINT, of points that are no positions: a model's output."""
+MARKER_SUFFIXES = (".trc", ".c3d")
+
+
+def read_markers(
+    path: str | Path, *, units: str | None = None, up: str = "y"
+) -> MarkerTrajectories:
+    """Markers of a .trc or .c3d file in OpenSim's ground frame.
+
+    Args:
+        path: the file; its suffix tells the format.
+        units: unit of the values (mm, cm, m) where the file's own statement is wrong or absent.
+        up: the file's axis that points up; see `ground_from_axes`.
+
+    Raises:
+        InvalidInputError: unknown suffix, or the file cannot be read.
+        UnknownNameError: `up`.
+    """
+    readers = {".trc": read_trc, ".c3d": read_c3d}
+    suffix = Path(path).suffix.lower()
+    if suffix not in readers:
+        known = ", ".join(readers)
+        raise InvalidInputError(str(path), f"is no marker file: its name must end in {known}")
+    read = readers[suffix](path, units=units)
+    if up == "y":
+        return read
+    return MarkerTrajectories(
+        names=read.names,
+        positions=read.positions @ ground_from_axes(up).T,
+        times=read.times,
+        rate_hz=read.rate_hz,
+    )
+
+
+def read_c3d(path: str | Path, *, units: str | None = None) -> MarkerTrajectories:
+    """Reads the markers of a .c3d file, in the axes of the file.
+
+    Times start at 0, as in OpenSim's own reader, whatever the number of the first frame. Points
+    without a measurement (negative residual, or exactly at the origin) are NaN. Left out are
+    points without a label, unlabelled trajectories ("*12"), a model's angles, forces and the like.
+    A subject's name that stands before every label ("anna:RASI") is dropped.
+
+    Args:
+        path: the file.
+        units: unit of the values (mm, cm, m) instead of POINT:UNITS.
+
+    Raises:
+        InvalidInputError: the file is missing, not a .c3d, holds no labelled marker, or states no
+            unit or frame rate.
+    """
+    path = Path(path)
+    content = _read(path)
+    points = content["parameters"].get("POINT", {})
+    labels = _labels(points)
+    if not labels:
+        raise InvalidInputError(str(path), "names no markers (POINT:LABELS is empty)")
+    derived = {name for group in _DERIVED for name in _texts(points, group)}
+    kept = [i for i, name in enumerate(labels) if _is_marker(name) and name not in derived]
+    positions = np.asarray(content["data"]["points"], dtype=float)[:3].transpose(2, 1, 0)
+    kept = [index for index in kept if index < positions.shape[1]]
+    if not kept or not len(positions):
+        reason = f"holds {len(kept)} labelled markers and {len(positions)} frames"
+        raise InvalidInputError(str(path), reason)
+    rate = _rate(path, content)
+    return MarkerTrajectories(
+        names=_unprefixed([labels[index] for index in kept]),
+        positions=_with_gaps(content, positions)[:, kept] * _metres(path, points, units),
+        times=np.arange(len(positions)) / rate,
+        rate_hz=rate,
+    )
+
+
+def _read(path: Path) -> Any:
+    import ezc3d
+
+    if not path.is_file():
+        raise InvalidInputError(str(path), "there is no such file")
+    if path.read_bytes()[1:2] != b"\x50":
+        # The second byte of every .c3d file; ezc3d may end the process on other content.
+        raise InvalidInputError(str(path), "is not a .c3d file")
+    try:
+        return ezc3d.c3d(str(path))
+    except (OSError, RuntimeError, ValueError, IndexError, MemoryError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "broken off"
+        raise InvalidInputError(str(path), f"cannot be read as .c3d ({reason})") from error
+
+
+def _texts(group: Mapping[str, Any], name: str) -> list[str]:
+    """A list of texts: more than 255 are spread over NAME, NAME2, NAME3."""
+    found: list[str] = []
+    for number in ("", *map(str, range(2, 100))):
+        if f"{name}{number}" not in group:
+            break
+        found += [str(text).strip() for text in group[f"{name}{number}"]["value"]]
+    return found
+
+
+def _labels(points: Mapping[str, Any]) -> list[str]:
+    return _texts(points, "LABELS")
+
+
+def _is_marker(name: str) -> bool:
+    return bool(name) and not name.startswith("*")
+
+
+def _unprefixed(names: Sequence[str]) -> tuple[str, ...]:
+    subjects = {name.split(":", 1)[0] if ":" in name else "" for name in names}
+    if len(subjects) == 1 and "" not in subjects:
+        return tuple(name.split(":", 1)[1] for name in names)
+    return tuple(names)
+
+
+def _with_gaps(content: Any, positions: FloatArray) -> FloatArray:
+    """[T, N, 3] with NaN where a point was not measured."""
+    residuals = np.asarray(content["data"]["meta_points"]["residuals"], dtype=float)
+    missing = (positions == 0.0).all(-1)
+    if residuals.shape[1:] == missing.T.shape:
+        missing |= residuals[0].T < 0.0
+    return np.where(missing[..., None], np.nan, positions)
+
+
+def _metres(path: Path, points: Mapping[str, Any], units: str | None) -> float:
+    stated = _texts(points, "UNITS")
+    unit = units or (stated[0].lower() if stated else "")
+    if unit not in METRES_PER_UNIT:
+        known = ", ".join(METRES_PER_UNIT)
+        reason = f"has the unit {unit!r} (POINT:UNITS); known units: {known}"
+        raise InvalidInputError(str(path), reason, "State the unit in the settings.")
+    return METRES_PER_UNIT[unit]
+
+
+def _rate(path: Path, content: Any) -> float:
+    rate = float(content["header"]["points"]["frame_rate"])
+    if not (np.isfinite(rate) and rate > 0.0):
+        raise InvalidInputError(str(path), f"states the frame rate {rate}")
+    return rate
