@@ -290,7 +290,7 @@ class Gap:
 
 def gaps(measured: MarkerTrajectories) -> tuple[Gap, ...]:
     """The markers with gaps, the worst first."""
-    missing = ~np.isfinite(measured.positions).all(-1)
+    missing = np.asarray(~np.isfinite(measured.positions).all(-1))
     found = []
     for name, column in zip(measured.names, missing.T, strict=True):
         if column.any():

@@ -214,7 +214,8 @@ def _axes(path: Path, measurement: str, element: Element) -> str:
 
 def _manual_scale(path: Path, element: Element) -> ManualScale:
     body = (element.findtext("segment") or "").strip()
-    x, y, z = parsed(path, element, "scales", numbers(3), (1.0, 1.0, 1.0))
+    unscaled: tuple[float, ...] = (1.0, 1.0, 1.0)
+    x, y, z = parsed(path, element, "scales", numbers(3), unscaled)
     if not min(x, y, z) > 0.0:
         raise InvalidInputError(str(path), f"the manual scale of {body!r} is {x} {y} {z}")
     return ManualScale(body=body, factors=(x, y, z))

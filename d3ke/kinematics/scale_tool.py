@@ -69,7 +69,7 @@ def run_scale_tool(
     model = folder / (_PLACED if place_markers else _SCALED)
     if not (model.is_file() and (folder / _SCALES).is_file()):
         raise KinematicsError("Scale tool", f"wrote no {model.name}")
-    return model, _read_scales(folder / _SCALES)
+    return model, read_scales(folder / _SCALES)
 
 
 def _set_scaler(scaler: Any, measurements: MeasurementSet, window: Any) -> None:
@@ -126,7 +126,8 @@ def _set_placer(
         placer.getIKTaskSet().cloneAndAppend(task)
 
 
-def _read_scales(path: Path) -> dict[str, FloatArray]:
+def read_scales(path: Path) -> dict[str, FloatArray]:
+    """Segment -> factors [3] of a <ScaleSet> file."""
     opensim = load_opensim()
     scale_set = opensim.ScaleSet(str(path))
     scales = {}

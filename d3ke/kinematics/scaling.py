@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _WINDOW_S = 0.5
 """The part of the static trial that is averaged, from its start."""
-_PLAUSIBLE_FACTORS = (0.3, 3.0)
+PLAUSIBLE_FACTORS = (0.3, 3.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,10 +124,10 @@ def scale_subject(
             place_markers=place_markers,
         )
         model = load_model(scaled_path)
-        _restore_markers(model, marker_set, scales)
+        restore_markers(model, marker_set, scales)
         pose = _static_pose(model, Path(folder), marker_set, window)
         locked = _finish(model, marker_set, pose, settings)
-        _write(model, Path(output_path))
+        write_model(model, Path(output_path))
     return ScaledSubject(
         model_path=Path(output_path),
         measurement_factors=factors,
@@ -233,7 +233,7 @@ def _factor(
         distance = float(np.linalg.norm(between, axis=1).mean())
         ratios.append(distance / model_distance if model_distance > 0.0 else np.inf)
     factor = float(np.mean(ratios))
-    low, high = _PLAUSIBLE_FACTORS
+    low, high = PLAUSIBLE_FACTORS
     if not low <= factor <= high:
         between_names = " and ".join("-".join(pair) for pair in pairs)
         raise KinematicsError(
@@ -293,7 +293,7 @@ def _finish(
     return tuple(locked)
 
 
-def _restore_markers(model: Any, marker_set: MarkerSet, scales: Mapping[str, FloatArray]) -> None:
+def restore_markers(model: Any, marker_set: MarkerSet, scales: Mapping[str, FloatArray]) -> None:
     """Puts back, at their scaled places, the markers that the Scale tool deleted.
 
     It deletes those that the static trial lacks; later trials may have them.
@@ -319,7 +319,8 @@ def _set_default_pose(model: Any, pose: IKResult) -> None:
             coordinate.setDefaultValue(float(pose.coordinates[0, column]))
 
 
-def _write(model: Any, path: Path) -> None:
+def write_model(model: Any, path: Path) -> None:
+    """Writes an `opensim.Model` in one step. Raises InvalidInputError."""
     temporary = path.with_name(f".{path.name}.part")
     if not model.printToXML(str(temporary)):
         raise InvalidInputError(str(path), "cannot be written")

@@ -79,6 +79,11 @@ def numbers(count: int) -> Callable[[str], tuple[float, ...]]:
     return parse
 
 
+def number(text: str) -> float:
+    """A parser of one number that is not NaN."""
+    return numbers(1)(text)[0]
+
+
 def pair(text: str) -> tuple[float, float]:
     """A parser of two numbers: a time range."""
     first, last = numbers(2)(text)

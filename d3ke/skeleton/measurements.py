@@ -30,7 +30,7 @@ class MeasurementSet:
     """
 
     marker_pairs: Mapping[str, tuple[tuple[str, str], ...]]
-    """Per measurement, in order."""
+    """Per measurement, in order; () = its factor is stated or estimated, not measured."""
     body_axes: Mapping[str, tuple[tuple[str, str], ...]]
     """Per measurement: (body, subset of "xyz")."""
 
@@ -46,6 +46,11 @@ class MeasurementSet:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self.marker_pairs)
+
+    @property
+    def measured(self) -> bool:
+        """Whether marker pairs give all factors."""
+        return all(self.marker_pairs.values())
 
     def slots(self, skeleton: Skeleton) -> Int[np.ndarray, "N 3"]:
         """Index of the measurement of each body axis, -1 = none; UnknownNameError for a body
