@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,12 @@ def read_markers(
     if suffix not in readers:
         known = ", ".join(readers)
         raise InvalidInputError(str(path), f"is no marker file: its name must end in {known}")
-    read = readers[suffix](path, units=units)
-    if up == "y":
-        return read
-    return MarkerTrajectories(
-        names=read.names,
-        positions=read.positions @ ground_from_axes(up).T,
-        times=read.times,
-        rate_hz=read.rate_hz,
-    )
+    return in_ground(readers[suffix](path, units=units), up)
+
+
+def in_ground(measured: MarkerTrajectories, up: str) -> MarkerTrajectories:
+    """Markers of a file whose axis `up` points up, in ground. Raises UnknownNameError."""
+    return replace(measured, positions=measured.positions @ ground_from_axes(up).T)
 
 
 def read_c3d(path: str | Path, *, units: str | None = None) -> MarkerTrajectories:

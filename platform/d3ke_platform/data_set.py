@@ -51,6 +51,7 @@ _HASHED_FILES = (
     "recordings.parquet",
 )
 _OTHER_FILES = (
+    "notes.json",
     "units.json",
     "scaling.json",
     "summary.json",

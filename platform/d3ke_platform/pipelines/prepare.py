@@ -99,6 +99,8 @@ def plan(data: DataSet, source: Source) -> Rows:
     planned.predicted.save(data.resolve("predicted.json"))
     planned.marker_set.save(data.resolve("marker_set.json"))
     storage.write_json(data.uri("scaling.json"), planned.scaling or ScalingSettings())
+    if planned.notes:
+        storage.write_json(data.uri("notes.json"), list(planned.notes))
     data.write_rows(SUBJECTS, planned.subjects)
     units = storage.plain(list(planned.units))
     storage.write_json(data.uri("units.json"), units)  # last: says that the rest is complete

@@ -31,6 +31,8 @@ class SourcePlan:
     units: Sequence[dict[str, Any]]
     """Pieces of work for `make`, each with a unique "unit" id and its "subject"; JSON values. Those
     of a "phase" (0 if left out) are made side by side, after all of the phase before."""
+    notes: Sequence[str] = ()
+    """What the source found and decided, a line each; kept as notes.json."""
     scaling: ScalingSettings | None = None
     """Locks and couplers while subjects are scaled and after; None = the built-in model's."""
 
