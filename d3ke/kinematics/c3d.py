@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from d3ke.errors import InvalidInputError
 from d3ke.kinematics.axes import ground_from_axes
 from d3ke.kinematics.trc import METRES_PER_UNIT, MarkerTrajectories, read_trc
 
+_BLOCK = 512
+_INTEL = 84
 _DERIVED = ("ANGLES", "FORCES", "MOMENTS", "POWERS", "SCALARS", "REACTIONS")
 """Lists, in group POINT, of points that are no positions: a model's output."""
 MARKER_SUFFIXES = (".trc", ".c3d")
@@ -55,12 +58,12 @@ def read_c3d(path: str | Path, *, units: str | None = None) -> MarkerTrajectorie
     A subject's name that stands before every label ("anna:RASI") is dropped.
 
     Args:
-        path: the file.
+        path: the file. A damaged one may end the process: read files of others in a child.
         units: unit of the values (mm, cm, m) instead of POINT:UNITS.
 
     Raises:
-        InvalidInputError: the file is missing, not a .c3d, holds no labelled marker, or states no
-            unit or frame rate.
+        InvalidInputError: the file is missing, not a .c3d, cut short, holds no labelled marker, or
+            states no unit or frame rate.
     """
     path = Path(path)
     content = _read(path)
@@ -89,14 +92,36 @@ def _read(path: Path) -> Any:
 
     if not path.is_file():
         raise InvalidInputError(str(path), "there is no such file")
-    if path.read_bytes()[1:2] != b"\x50":
-        # The second byte of every .c3d file; ezc3d may end the process on other content.
+    raw = path.read_bytes()
+    if raw[1:2] != b"\x50":  # the second byte of every .c3d file
         raise InvalidInputError(str(path), "is not a .c3d file")
+    if len(raw) < _stated_size(raw):
+        reason = f"is cut short: {len(raw)} bytes of {_stated_size(raw)}"
+        raise InvalidInputError(str(path), reason)
     try:
         return ezc3d.c3d(str(path))
     except (OSError, RuntimeError, ValueError, IndexError, MemoryError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "broken off"
         raise InvalidInputError(str(path), f"cannot be read as .c3d ({reason})") from error
+
+
+def _stated_size(raw: bytes) -> int:
+    """Bytes up to the last frame that the header of a little-endian file states; 512 at least.
+
+    ezc3d reads a file that was cut short as a shorter recording.
+    """
+    if len(raw) < _BLOCK:
+        return _BLOCK
+    parameters = (raw[0] - 1) * _BLOCK
+    if len(raw) < parameters + 4 or raw[parameters + 3] != _INTEL:
+        return _BLOCK
+    points, analog, first, last = struct.unpack_from("<4H", raw, 2)
+    (scale,) = struct.unpack_from("<f", raw, 12)
+    (data,) = struct.unpack_from("<H", raw, 16)
+    if last == 0xFFFF or not data:  # longer than the header can say
+        return _BLOCK
+    width = 4 if scale < 0.0 else 2
+    return (data - 1) * _BLOCK + (last - first + 1) * (4 * points + analog) * width
 
 
 def _texts(group: Mapping[str, Any], name: str) -> list[str]:
@@ -114,7 +139,8 @@ def _labels(points: Mapping[str, Any]) -> list[str]:
 
 
 def _is_marker(name: str) -> bool:
-    return bool(name) and not name.startswith("*")
+    own = name.rsplit(":", 1)[-1]
+    return bool(own) and not own.startswith("*")
 
 
 def _unprefixed(names: Sequence[str]) -> tuple[str, ...]:

@@ -149,7 +149,9 @@ def _title(key: tuple[str, ...]) -> str:
 
 def _unused(name: str, slots: Sequence[Slot], taken: Mapping[str, object]) -> str:
     """The name, lengthened by its first body axis while another group has it."""
-    for candidate in (name, f"{name}_{slots[0][0]}", f"{name}_{slots[0][0]}_{slots[0][1]}"):
+    body, axis = slots[0]
+    longer = name if body in name else f"{name}_{body}"
+    for candidate in (name, longer, f"{longer}_{axis}"):
         if candidate not in taken:
             return candidate
     return f"{name}_{len(taken)}"

@@ -10,9 +10,10 @@ from d3ke_platform import storage
 from d3ke_platform.errors import UsageError
 from d3ke_platform.sources import Source
 from d3ke_platform.sources.bmlmovi import BMLMoViSettings, BMLMoViSource
+from d3ke_platform.sources.opensim_settings import OpenSimSettings
 from d3ke_platform.sources.synthetic import SyntheticSettings, SyntheticSource
 
-SOURCES = ("synthetic", "bmlmovi")
+SOURCES = ("synthetic", "opensim", "bmlmovi")
 SOLVERS = ("batched", "opensim")
 
 
@@ -70,11 +71,14 @@ class PrepareSettings:
     output: str = ""
     """Folder of the data set; one that holds part of it is completed. Only --check needs none."""
     source: str = "synthetic"
-    """Where recordings come from: synthetic (the embedded data set), bmlmovi (BML-MoVi)."""
+    """Where recordings come from: synthetic (the embedded data set), opensim (trial folders of
+    OpenSim users), bmlmovi (BML-MoVi)."""
     input: str = ""
     """Folder of the recordings; for every source but synthetic."""
     synthetic: SyntheticSettings = field(default_factory=SyntheticSettings)
     """The embedded data set."""
+    opensim: OpenSimSettings = field(default_factory=OpenSimSettings)
+    """OpenSim users' trial folders."""
     bmlmovi: BMLMoViSettings = field(default_factory=BMLMoViSettings)
     """BML-MoVi, the data of the paper."""
     crop: CropSettings = field(default_factory=CropSettings)
@@ -118,6 +122,10 @@ class PrepareSettings:
 
     def build_source(self) -> Source:
         """The chosen source of recordings."""
+        if self.source == "opensim":
+            from d3ke_platform.sources.opensim_trials import OpenSimSource
+
+            return OpenSimSource(self.input, self.opensim)
         if self.source == "bmlmovi":
             return BMLMoViSource(self.input, self.bmlmovi)
         return SyntheticSource(self.synthetic)

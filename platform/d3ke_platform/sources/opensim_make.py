@@ -25,6 +25,7 @@ from d3ke.kinematics.marker_checks import (
 from d3ke.kinematics.scale_setup import ScaleSetup, read_scale_setup
 from d3ke.skeleton import Skeleton
 from d3ke_platform import storage
+from d3ke_platform.isolation import Isolated
 from d3ke_platform.sources import MadeUnit
 from d3ke_platform.sources.opensim_folder import is_trc
 from d3ke_platform.sources.opensim_sets import renamed
@@ -36,8 +37,17 @@ from d3ke_platform.sources.opensim_setups import (
 )
 from d3ke_platform.sources.opensim_videos import recording_row
 
+_READING_TIMEOUT_S = 300.0
 _EVEN = 0.5
 """Part of a frame by which times may be off an even rate."""
+
+
+class C3DReader:
+    """Reads .c3d files; lives in a child process."""
+
+    def read(self, path: str, units: str | None) -> MarkerTrajectories:
+        """See `read_markers`."""
+        return read_markers(path, units=units)
 
 
 class OpenSimMaker:
@@ -48,6 +58,8 @@ class OpenSimMaker:
         self._folder = folder
         self._markers = MarkerSet.load(folder / "marker_set.json")
         self._model = ModelMarkers.of(Skeleton.load(folder / "skeleton.json"))
+        # Reading a damaged .c3d file may end the process.
+        self._c3d = Isolated(C3DReader, timeout_s=_READING_TIMEOUT_S)
 
     def make(self, unit: Mapping[str, Any]) -> MadeUnit:
         """Writes the unit's files. Raises D3KEError naming file and reason."""
@@ -125,9 +137,7 @@ class OpenSimMaker:
         path, settings = Path(file), self._settings
         what = f"{'static trial' if static else 'trial'} {path.name}"
         units = None if settings.units == "auto" else settings.units
-        read = zeros_as_gaps(read_markers(path, units=units))
-        names = self._names(read.names)
-        read = replace(read, names=tuple(names.get(name, name) for name in read.names))
+        read = self._renamed(self._file(path, units))
         check_names(what, read.names, self._markers.names)
         known = tuple(name for name in self._markers.names if name in read.names)
         read = read.reordered(known)
@@ -140,6 +150,16 @@ class OpenSimMaker:
             check_up(what, read, self._model)
         return read
 
+    def _file(self, path: Path, units: str | None) -> MarkerTrajectories:
+        if is_trc(path):
+            return zeros_as_gaps(read_markers(path, units=units))
+        read: MarkerTrajectories = self._c3d.call("read", str(path), units)
+        return zeros_as_gaps(read)
+
+    def _renamed(self, read: MarkerTrajectories) -> MarkerTrajectories:
+        names = self._names(read.names)
+        return replace(read, names=tuple(names.get(name, name) for name in read.names))
+
     def _up(self, unit: Mapping[str, Any], path: Path, read: MarkerTrajectories) -> str:
         """The axis that points up: stated, y in a .trc, found in a .c3d (best in the static)."""
         if self._settings.up_axis != "auto":
@@ -148,10 +168,8 @@ class OpenSimMaker:
             return "y"
         static = unit.get("static", "")
         if static and not is_trc(Path(static)) and Path(static) != path:
-            still = read_markers(static)
-            names = self._names(still.names)
-            still = replace(still, names=tuple(names.get(name, name) for name in still.names))
-            return find_up(zeros_as_gaps(still), self._model) or "y"
+            still = self._renamed(self._file(Path(static), None))
+            return find_up(still, self._model) or "y"
         return find_up(read, self._model) or "y"
 
 

@@ -81,6 +81,9 @@ def common_sets(subjects: Sequence[SubjectFiles], settings: OpenSimSettings) -> 
         _add(markers, found, subject.name)
     weights, notes = _ik_weights(subjects, list(markers), settings)
     setup = next((s.setup for s in subjects if s.setup is not None), None)
+    if setup is not None and weights is None:
+        placed = {n: w for n, w in setup.placer.marker_weights.items() if n in markers}
+        weights = _capped(placed) if any(placed.values()) else None
     marker_set = marker_set_from(
         markers,
         scaling_weights=None if setup is None else setup.placer.marker_weights,
@@ -137,10 +140,21 @@ def _ik_weights(
         weights = {names.get(name, name): w for name, w in tasks.marker_weights.items()}
         weights = {name: w for name, w in weights.items() if name in markers}
         if sum(weight > 0.0 for weight in weights.values()) >= _FEWEST:
-            return weights, tuple(notes)
+            return _capped(weights), tuple(notes)
         if tasks.marker_weights:
             notes.append(f"IK setup {file.name} names markers that the model lacks")
     return None, tuple(notes)
+
+
+def _capped(weights: dict[str, float]) -> dict[str, float]:
+    """No weight above the median of those above 0.
+
+    Trials are solved with their own setup's weights. The set's serve trials without one, and say
+    by which markers labels are judged: those of the largest weight. Setups often weigh the pelvis
+    ten or a thousand times as much as all others, which would leave the limbs unjudged.
+    """
+    cap = float(np.median([weight for weight in weights.values() if weight > 0.0]))
+    return {name: min(weight, cap) for name, weight in weights.items()}
 
 
 def renamed(

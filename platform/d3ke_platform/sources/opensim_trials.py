@@ -60,8 +60,7 @@ class OpenSimSource:
         from d3ke.skeleton.predicted_default import default_predicted_set
         from d3ke_platform.sources.opensim_sets import common_sets
 
-        found = self._subjects()
-        subjects = [subject for subject, _ in found]
+        subjects = self._subjects()
         names = [subject.name for subject in subjects]
         people = read_people(Path(self.folder) / self.settings.subjects_csv, names)
         splits = splits_of(names, people, self.settings)
@@ -72,11 +71,11 @@ class OpenSimSource:
         landmarks = {n for ps in sets.measurements.marker_pairs.values() for p in ps for n in p}
         units: list[dict[str, Any]] = []
         notes = [note for subject in subjects for note in subject.notes] + list(sets.notes)
-        for subject, files in found:
+        for subject in subjects:
             mass = _number(people, subject.name, "mass_kg")
             units.append(_subject_unit(subject, mass))
             for trial in subject.trials:
-                units += self._trial_units(subject, trial, files, splits[subject.name])
+                units += self._trial_units(subject, trial, splits[subject.name])
         _check_unique(units)
         return SourcePlan(
             model_osim=model,
@@ -99,7 +98,7 @@ class OpenSimSource:
             self._maker = OpenSimMaker(self.settings, Path(folder))
         return self._maker.make(unit)
 
-    def _subjects(self) -> list[tuple[SubjectFiles, FolderFiles]]:
+    def _subjects(self) -> list[SubjectFiles]:
         root = Path(self.folder).resolve()
         folders = subject_folders(root, self.settings.subject_folders)
         shared = shared_files(root, folders)
@@ -107,8 +106,8 @@ class OpenSimSource:
         for folder in folders:
             files = scan(folder)
             subject = find_subject(files, shared, self.settings, flat=folder == root)
-            found.append((self._with_videos(subject, files, shared), files))
-        names = [subject.name for subject, _ in found]
+            found.append(self._with_videos(subject, files, shared))
+        names = [subject.name for subject in found]
         if double := sorted({name for name in names if names.count(name) > 1}):
             raise UsageError(f"Several folders are the subject {', '.join(double)}: rename them.")
         return found
@@ -132,14 +131,15 @@ class OpenSimSource:
         return subject.with_videos(matched, left, calibration)
 
     def _trial_units(
-        self, subject: SubjectFiles, trial: TrialFiles, files: FolderFiles, split: str
+        self, subject: SubjectFiles, trial: TrialFiles, split: str
     ) -> list[dict[str, Any]]:
         settings = self.settings
-        trial_id = f"{subject.name}_{trial.name}"
+        name = _without_subject(trial.name, subject.name)
+        trial_id = f"{subject.name}_{name}"
         common = {
             "subject": subject.name,
             "trial_id": trial_id,
-            "movement": _movement(trial.name, subject.name, settings.movement),
+            "movement": _movement(name, settings.movement),
             "split": split,
             "markers": str(trial.markers),
             "static": str(subject.static or ""),
@@ -165,13 +165,17 @@ class OpenSimSource:
         return units
 
 
-def _movement(trial: str, subject: str, pattern: str) -> str:
+def _without_subject(trial: str, subject: str) -> str:
+    """subject01_walk1 of subject01 is walk1."""
+    if trial.lower().startswith(subject.lower()):
+        return trial[len(subject) :].strip("_-. ") or trial
+    return trial
+
+
+def _movement(trial: str, pattern: str) -> str:
     """The movement's name within a trial's."""
-    rest = trial
-    if trial.lower().startswith(subject.lower()) and len(trial) > len(subject):
-        rest = trial[len(subject) :].strip("_-. ")
-    match = re.fullmatch(pattern, rest)
-    return (match and match["movement"]) or rest or trial
+    match = re.fullmatch(pattern, trial)
+    return (match and match["movement"]) or trial
 
 
 def _subject_unit(subject: SubjectFiles, mass_kg: float) -> dict[str, Any]:

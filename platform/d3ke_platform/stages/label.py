@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -175,19 +176,67 @@ class _Scaling:
         self._settings = self._data.scaling()
 
     def scale(self, row: dict[str, Any], *, place_markers: bool) -> ScaledSubject:
-        from d3ke.kinematics import read_trc
+        """By the subject's own model or setup, else by the data set's measurements: between
+        markers, or (where they have no marker pairs) estimated from the whole static pose."""
+        if row["scaled_model_uri"]:
+            return self._adopted(row)
+        if row["scale_setup_uri"]:
+            return self._by_setup(row)
         from d3ke.kinematics.scaling import scale_subject
+        from d3ke.kinematics.subject_model import scale_by_estimate
 
-        return scale_subject(
-            model_path=self._data.model_osim,
+        common: dict[str, Any] = {
+            "model_path": self._data.model_osim,
+            "static": self._static(row),
+            "output_path": self._output(row),
+            "marker_set": self._marker_set,
+            "measurements": self._measurements,
+            "place_markers": place_markers,
+            "mass_kg": row["mass_kg"],
+        }
+        if self._measurements.measured:
+            return scale_subject(settings=self._settings, **common)
+        return scale_by_estimate(skeleton=self._data.skeleton(), **common)
+
+    def _adopted(self, row: dict[str, Any]) -> ScaledSubject:
+        from d3ke.kinematics.subject_model import adopt_model
+
+        return adopt_model(
+            scaled_path=_existing(self._data, row["scaled_model_uri"]),
+            generic_path=self._data.model_osim,
+            skeleton=self._data.skeleton(),
             marker_set=self._marker_set,
             measurements=self._measurements,
-            static=read_trc(_existing(self._data, row["static_uri"])),
-            mass_kg=row["mass_kg"],
-            output_path=self._data.resolve(f"subjects/{row['subject']}.osim"),
-            place_markers=place_markers,
-            settings=self._settings,
+            static=self._static(row) if row["static_uri"] else None,
+            output_path=self._output(row),
         )
+
+    def _by_setup(self, row: dict[str, Any]) -> ScaledSubject:
+        from d3ke.kinematics import read_trc
+        from d3ke.kinematics.scale_by_setup import scale_by_setup
+        from d3ke.kinematics.scale_setup import read_scale_setup
+
+        static = self._data.resolve(row["static_uri"])
+        setup = read_scale_setup(_existing(self._data, row["scale_setup_uri"]))
+        other = setup.scaler.marker_file
+        own = setup.scaler.measures and other is not None and other.name != static.name
+        return scale_by_setup(
+            setup,
+            static=self._static(row),
+            measured=read_trc(other) if own and other is not None else None,
+            skeleton=self._data.skeleton(),
+            marker_set=self._marker_set,
+            measurements=self._measurements,
+            output_path=self._output(row),
+        )
+
+    def _static(self, row: dict[str, Any]) -> MarkerTrajectories:
+        from d3ke.kinematics import read_trc
+
+        return read_trc(_existing(self._data, row["static_uri"]))
+
+    def _output(self, row: dict[str, Any]) -> Path:
+        return self._data.resolve(f"subjects/{row['subject']}.osim")
 
 
 class _InverseKinematics:
