@@ -8,8 +8,8 @@ reflected on both sides, in the camera and in the body.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 from d3ke.errors import InvalidInputError, UnknownNameError
 from d3ke.losses import Target
 from d3ke.skeleton import MeasurementSet, PredictedSet, Skeleton
+from d3ke.skeleton.predicted_default import other_side
 
 Value = TypeVar("Value")
 
@@ -126,24 +127,39 @@ def _where(chosen: Bool[Tensor, "B"], new: Tensor, old: Tensor) -> Tensor:
 
 
 def _measurement_partners(measurements: MeasurementSet, predicted: PredictedSet) -> list[int]:
-    """Index of each measurement's counterpart: the one between the mirrored markers."""
-    by_pairs: dict[frozenset[frozenset[str]], int] = {}
-    for index, pairs in enumerate(measurements.marker_pairs.values()):
-        by_pairs[frozenset(map(frozenset, pairs))] = index
+    """Index of each measurement's counterpart: the one between the mirrored markers, or, where
+    marker pairs do not tell (none, or shared by several), the one that scales the other side."""
+    own = [_pair_key(pairs) for pairs in measurements.marker_pairs.values()]
+    scaled = [_axes_key(uses) for uses in measurements.body_axes.values()]
+    bodies = {body for uses in measurements.body_axes.values() for body, _ in uses}
     partners = []
-    for name, pairs in measurements.marker_pairs.items():
-        mirrored = frozenset(
-            frozenset(_looked_up(predicted.mirror_markers, "marker", marker) for marker in pair)
-            for pair in pairs
-        )
-        if mirrored not in by_pairs:
+    for index, (name, pairs) in enumerate(measurements.marker_pairs.items()):
+        if own[index] and own.count(own[index]) == 1:
+            markers = predicted.mirror_markers
+            wanted = _pair_key(
+                [tuple(_looked_up(markers, "marker", marker) for marker in p) for p in pairs]
+            )
+            found, between = own, "goes between the same markers of"
+        else:
+            uses = measurements.body_axes[name]
+            wanted = _axes_key([(other_side(body, bodies), axes) for body, axes in uses])
+            found, between = scaled, "scales the same bodies of"
+        if wanted not in found:
             raise InvalidInputError(
                 f"mirroring measurement {name!r}",
-                "no measurement goes between the same markers of the other side",
+                f"no measurement {between} the other side",
                 "Set augmentation.mirror_probability to 0.",
             )
-        partners.append(by_pairs[mirrored])
+        partners.append(found.index(wanted))
     return partners
+
+
+def _pair_key(pairs: Iterable[tuple[str, ...]]) -> frozenset[Any]:
+    return frozenset(map(frozenset, pairs))
+
+
+def _axes_key(uses: Iterable[tuple[str, str]]) -> frozenset[Any]:
+    return frozenset((body, axis) for body, axes in uses for axis in axes)
 
 
 def _looked_up(table: Mapping[str, Value], kind: str, name: str) -> Value:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from d3ke.errors import InvalidInputError
-from d3ke.skeleton.layer import SkeletalModelLayer
+from d3ke.skeleton.layer import Pose, SkeletalModelLayer
 from d3ke.skeleton.predicted import PredictedSet
 from d3ke.skeleton.skeleton import GROUND, Skeleton
 
@@ -29,6 +29,7 @@ _SIDES = (
     (re.compile(r"(?<!_l)$"), "_l"),
 )
 _WEIGHTS = (0.5, 2.0)
+_SYMMETRIC_M = 0.005
 _MIRROR = np.array([1.0, 1.0, -1.0])
 """Left and right lie along ground's z."""
 
@@ -38,7 +39,8 @@ def default_predicted_set(skeleton: Skeleton, *, landmarks: Sequence[str] = ()) 
 
     Left out are coordinates that couplers determine (the layer computes them), locked ones, and
     those without a range. Wider ranges weigh more in the loss, half to twice the mean. Groups go by
-    the names of coordinates and joints that OpenSim models commonly have.
+    the names of coordinates and joints that OpenSim models commonly have. A model whose joints are
+    not mirror images of each other gets no mirror coordinates.
 
     Args:
         skeleton: with the data set's markers.
@@ -70,7 +72,7 @@ def default_predicted_set(skeleton: Skeleton, *, landmarks: Sequence[str] = ()) 
         marker_loss_weights=dict.fromkeys(skeleton.markers, 1.0),
         bony_landmarks=tuple(n for n in landmarks if n in skeleton.markers) or skeleton.markers,
         groups=_groups(skeleton, names),
-        mirror_coordinates=_mirror_coordinates(skeleton),
+        mirror_coordinates=_mirror_coordinates(skeleton) if _is_symmetric(skeleton) else {},
         mirror_markers={name: other_side(name, skeleton.markers) for name in skeleton.markers},
         body_longest_axis=_longest_axes(skeleton),
     )
@@ -119,6 +121,28 @@ def _groups(skeleton: Skeleton, names: tuple[str, ...]) -> dict[str, tuple[str, 
     return {"main": main or names, **groups}
 
 
+def _default_pose(skeleton: Skeleton) -> Pose:
+    import torch
+
+    with torch.no_grad():
+        return SkeletalModelLayer(skeleton)(
+            torch.from_numpy(skeleton.coordinate_defaults.copy())[None],
+            torch.ones(1, len(skeleton.bodies), 3, dtype=torch.float64),
+        )
+
+
+def _is_symmetric(skeleton: Skeleton) -> bool:
+    """Whether left and right joints are mirror images in the default pose."""
+    centers = _default_pose(skeleton).joint_centers[0].numpy()
+    middle = centers[skeleton.root_joint] * [0.0, 0.0, 1.0]
+    for joint, name in enumerate(skeleton.joints):
+        other = skeleton.joints.index(other_side(name, skeleton.joints))
+        mirrored = (centers[joint] - middle) * _MIRROR
+        if np.abs(mirrored - (centers[other] - middle)).max() > _SYMMETRIC_M:
+            return False
+    return True
+
+
 def _mirror_coordinates(skeleton: Skeleton) -> dict[str, tuple[str, int]]:
     axes = _ground_axes(skeleton)
     found = {}
@@ -136,14 +160,7 @@ def _mirror_coordinates(skeleton: Skeleton) -> dict[str, tuple[str, int]]:
 
 def _ground_axes(skeleton: Skeleton) -> dict[str, tuple[bool, Float[np.ndarray, "3"]]]:
     """Coordinate -> whether it turns, and its first axis in ground in the default pose."""
-    import torch
-
-    with torch.no_grad():
-        pose = SkeletalModelLayer(skeleton)(
-            torch.from_numpy(skeleton.coordinate_defaults.copy())[None],
-            torch.ones(1, len(skeleton.bodies), 3, dtype=torch.float64),
-        )
-    rotations = pose.body_rotations[0].numpy()
+    rotations = _default_pose(skeleton).body_rotations[0].numpy()
     found: dict[str, tuple[bool, Float[np.ndarray, "3"]]] = {}
     for joint, functions in enumerate(skeleton.functions):
         parent = int(skeleton.joint_parents[joint])

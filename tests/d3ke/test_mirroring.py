@@ -98,3 +98,20 @@ def test_a_model_that_is_not_symmetric_is_refused() -> None:
     axes = {name: MEASUREMENTS.body_axes[name] for name in pairs}
     with pytest.raises(InvalidInputError, match="'femurY'"):
         Mirror(SKELETON, MeasurementSet(marker_pairs=pairs, body_axes=axes), PREDICTED)
+
+
+def test_factors_without_marker_pairs_change_sides_with_their_bodies() -> None:
+    body_axes = {
+        "trunk": (("pelvis", "xyz"),),
+        "right": (("femur_r", "xyz"),),
+        "left": (("femur_l", "xyz"),),
+        "both": (("tibia_r", "y"), ("tibia_l", "y")),
+    }
+    estimated = MeasurementSet(marker_pairs=dict.fromkeys(body_axes, ()), body_axes=body_axes)
+    mirror = Mirror(Skeleton.full_body(), estimated, PredictedSet.full_body())
+    assert mirror.factor_partner.tolist() == [0, 2, 1, 3]
+    one_leg = MeasurementSet(
+        marker_pairs={"right": ()}, body_axes={"right": (("femur_r", "xyz"), ("femur_l", "x"))}
+    )
+    with pytest.raises(InvalidInputError, match="'right'.*scales the same bodies"):
+        Mirror(Skeleton.full_body(), one_leg, PredictedSet.full_body())

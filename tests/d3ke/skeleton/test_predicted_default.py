@@ -35,6 +35,14 @@ def test_mirror_images_are_those_of_the_built_in_model():
     assert pairs == {name: published.mirror_markers[name] for name in right}
 
 
+def test_a_model_that_is_not_symmetric_cannot_be_mirrored():
+    offsets = SKELETON.parent_offset_maps.copy()
+    offsets[SKELETON.index_of("joint", "hip_r")] *= 1.2
+    assert not default_predicted_set(
+        replace(SKELETON, parent_offset_maps=offsets)
+    ).mirror_coordinates
+
+
 def test_groups_and_weights():
     assert set(FOUND.groups["legs"]) == set(PredictedSet.full_body().groups["legs"])
     assert {"hip_flexion_r", "shoulder_elv_l"} <= set(FOUND.groups["main"])
