@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from d3ke.arrays import BoolArray
+from d3ke.arrays import BoolArray, FloatArray
 from d3ke.errors import KinematicsError
 from d3ke.kinematics.inverse_kinematics import inverse_kinematics
 from d3ke.kinematics.marker_checks import ModelMarkers
@@ -74,30 +75,39 @@ def scale_by_estimate(
         estimate_scales=measurements,
     )
     assert found.scales is not None, "scales were asked for"
-    setup = ScaleSetup(
-        name=Path(output_path).stem,
-        mass_kg=mass_kg if mass_kg > 0.0 else -1.0,
-        model_file=Path(model_path),
-        scaler=ModelScalerSetup(
-            order=("manualScale",),
-            manual_scales=tuple(
-                ManualScale(body=body, factors=(float(x), float(y), float(z)))
-                for body, (x, y, z) in zip(skeleton.bodies, found.scales, strict=True)
-            ),
-            preserve_mass_distribution=mass_kg > 0.0,
-        ),
-        placer=MarkerPlacerSetup(
-            apply=place_markers,
-            marker_weights=dict(zip(marker_set.names, map(float, weights), strict=True)),
-        ),
+    scales = dict(zip(skeleton.bodies, found.scales, strict=True))
+    placer = MarkerPlacerSetup(
+        apply=place_markers,
+        marker_weights=dict(zip(marker_set.names, map(float, weights), strict=True)),
     )
     return scale_by_setup(
-        setup,
+        _setup_of(Path(model_path), scales, placer, mass_kg),
         static=_facing(skeleton, measured, seen),
         skeleton=skeleton,
         marker_set=marker_set,
         measurements=measurements,
         output_path=output_path,
+    )
+
+
+def _setup_of(
+    model: Path, scales: Mapping[str, FloatArray], placer: MarkerPlacerSetup, mass_kg: float
+) -> ScaleSetup:
+    """A setup that scales every body by known factors [3]."""
+    manual = tuple(
+        ManualScale(body=body, factors=(float(x), float(y), float(z)))
+        for body, (x, y, z) in scales.items()
+    )
+    return ScaleSetup(
+        name="estimate",
+        mass_kg=mass_kg if mass_kg > 0.0 else -1.0,
+        model_file=model,
+        scaler=ModelScalerSetup(
+            order=("manualScale",),
+            manual_scales=manual,
+            preserve_mass_distribution=mass_kg > 0.0,
+        ),
+        placer=placer,
     )
 
 

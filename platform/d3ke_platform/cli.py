@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 import tyro
 
@@ -161,7 +161,9 @@ def _flags(settings_class: type[Any], table: Mapping[str, Any], prefix: str = ""
         if name not in valid:
             raise UnknownNameError("setting", f"{prefix}{key}", [prefix + item for item in valid])
         flag = f"{prefix}{name}".replace("_", "-")
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and get_origin(hints[name]) is dict:
+            yield from (f"--{flag}", *(str(part) for pair in value.items() for part in pair))
+        elif isinstance(value, Mapping):
             if not dataclasses.is_dataclass(hints[name]):
                 raise UsageError(f"Setting {prefix}{key} is not a table but a value.")
             yield from _flags(hints[name], value, f"{prefix}{name}.")

@@ -233,7 +233,13 @@ class _Scaling:
     def _static(self, row: dict[str, Any]) -> MarkerTrajectories:
         from d3ke.kinematics import read_trc
 
-        return read_trc(_existing(self._data, row["static_uri"]))
+        what = f"static trial of subject {row['subject']}"
+        if not row["static_uri"]:
+            raise InvalidInputError(what, "there is none, and the subject has no model of its own")
+        path = self._data.resolve(row["static_uri"])
+        if not path.is_file():
+            raise InvalidInputError(what, "it could not be made", f"See rejects/make. ({path})")
+        return read_trc(path)
 
     def _output(self, row: dict[str, Any]) -> Path:
         return self._data.resolve(f"subjects/{row['subject']}.osim")

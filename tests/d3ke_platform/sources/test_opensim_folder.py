@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from d3ke.errors import D3KEError, InvalidInputError, UnknownNameError
+from d3ke_platform.cli import parse
 from d3ke_platform.errors import UsageError
+from d3ke_platform.pipelines.prepare_settings import PrepareSettings
 from d3ke_platform.sources.opensim_folder import scan, shared_files, subject_folders
 from d3ke_platform.sources.opensim_people import read_people, splits_of
 from d3ke_platform.sources.opensim_settings import OpenSimSettings
@@ -249,3 +251,13 @@ def test_a_subject_belongs_to_one_split():
 def test_settings_are_checked(settings, reason):
     with pytest.raises(D3KEError, match=reason):
         OpenSimSettings(**settings)
+
+
+def test_names_of_markers_can_be_stated_in_a_file(tmp_path):
+    config = tmp_path / "prepare.toml"
+    config.write_text(
+        'source = "opensim"\ninput = "in"\noutput = "out"\n[opensim.marker_names]\n'
+        '"R.ASIS" = "RASI"\n"L.ASIS" = "LASI"\n'
+    )
+    settings = parse(PrepareSettings, ["--config", str(config)], job="prepare")
+    assert settings.opensim.marker_names == {"R.ASIS": "RASI", "L.ASIS": "LASI"}
