@@ -143,7 +143,7 @@ def check_names(
         raise InvalidInputError(
             what,
             f"names markers that the model lacks but nearly has: {listed}",
-            "Rename them in the file or the model, or state which is which (marker_names).",
+            "Rename them, or state which is which (marker_names) or none (ignored_markers).",
         )
     if len(matching) < fewest:
         reason = f"{len(matching)} of its markers are on the model. File: {_few(measured)}"

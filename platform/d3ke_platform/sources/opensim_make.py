@@ -63,6 +63,8 @@ class OpenSimMaker:
 
     def make(self, unit: Mapping[str, Any]) -> MadeUnit:
         """Writes the unit's files. Raises D3KEError naming file and reason."""
+        if unit["kind"] == "refused":
+            raise InvalidInputError(f"subject {unit['subject']}", unit["reason"])
         if unit["kind"] == "subject":
             self._make_subject(unit)
             return MadeUnit()
@@ -157,8 +159,10 @@ class OpenSimMaker:
         return zeros_as_gaps(read)
 
     def _renamed(self, read: MarkerTrajectories) -> MarkerTrajectories:
-        names = self._names(read.names)
-        return replace(read, names=tuple(names.get(name, name) for name in read.names))
+        kept = [name for name in read.names if name not in self._settings.ignored_markers]
+        names = self._names(kept)
+        kept_only = read.reordered(kept)
+        return replace(kept_only, names=tuple(names.get(name, name) for name in kept))
 
     def _up(self, unit: Mapping[str, Any], path: Path, read: MarkerTrajectories) -> str:
         """The axis that points up: stated, y in a .trc, found in a .c3d (best in the static)."""

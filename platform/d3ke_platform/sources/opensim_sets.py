@@ -29,6 +29,7 @@ from d3ke_platform.sources.opensim_settings import OpenSimSettings
 from d3ke_platform.sources.opensim_subject import SubjectFiles
 
 _FEWEST = 3
+_SAME = 2e-3
 
 
 class CommonSets(NamedTuple):
@@ -74,6 +75,8 @@ def common_sets(subjects: Sequence[SubjectFiles], settings: OpenSimSettings) -> 
         own = subject.scaled_model or subject.generic
         _check_alike(subject, read(own), base, subjects[0])
         _check_alike(subject, read(subject.generic), base, subjects[0])
+        if subject.scale == "setup":
+            _check_same(subject, scales_between(base, read(subject.generic)), bodies)
         found = markers_of(read(subject.generic, subject.marker_set))
         if subject.scaled_model is not None:
             scales[subject.name] = scales_between(base, read(own))
@@ -107,6 +110,18 @@ def _check_alike(subject: SubjectFiles, model: Any, base: Any, first: SubjectFil
                 f"{', '.join(differ[:8])}",
                 "Make a data set of its own from these subjects.",
             )
+
+
+def _check_same(subject: SubjectFiles, scales: FloatArray, bodies: list[str]) -> None:
+    """A subject's generic model must be the data set's: scale factors are relative to it."""
+    if not np.allclose(scales, 1.0, atol=_SAME):
+        worst = int(np.abs(scales - 1.0).max(axis=1).argmax())
+        raise InvalidInputError(
+            f"model of subject {subject.name}",
+            f"{subject.generic.name} is another size than the first subject's: body "
+            f"{bodies[worst]!r} by {np.round(scales[worst], 3).tolist()}",
+            "If it is scaled already, name it by opensim.scaled_model beside the generic model.",
+        )
 
 
 def _unscaled(

@@ -50,6 +50,8 @@ class OpenSimSettings:
     files. Stating it also says that a lying person really lies."""
     marker_names: dict[str, str] = field(default_factory=dict)
     """Names in marker files and setups -> names on the model, where they differ."""
+    ignored_markers: tuple[str, ...] = ()
+    """Names in marker files that are left out, though they resemble a name on the model."""
     accept_near_misses: bool = False
     """Rename markers to the names on the model that they nearly have, in place of refusing them."""
     most_missing: float = 0.5

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d3ke.errors import InvalidInputError
+from d3ke.errors import D3KEError, InvalidInputError
 from d3ke_platform.errors import UsageError
 from d3ke_platform.sources import MadeUnit, SourcePlan
 from d3ke_platform.sources.opensim_folder import (
@@ -60,7 +60,7 @@ class OpenSimSource:
         from d3ke.skeleton.predicted_default import default_predicted_set
         from d3ke_platform.sources.opensim_sets import common_sets
 
-        subjects = self._subjects()
+        subjects, refused = self._subjects()
         names = [subject.name for subject in subjects]
         people = read_people(Path(self.folder) / self.settings.subjects_csv, names)
         splits = splits_of(names, people, self.settings)
@@ -69,7 +69,10 @@ class OpenSimSource:
         model.parent.mkdir(parents=True, exist_ok=True)
         sets.marker_set.apply_to_model(subjects[0].generic, model)
         landmarks = {n for ps in sets.measurements.marker_pairs.values() for p in ps for n in p}
-        units: list[dict[str, Any]] = []
+        units: list[dict[str, Any]] = [
+            {"unit": name, "kind": "refused", "subject": name, "reason": reason}
+            for name, reason in refused.items()
+        ]
         notes = [note for subject in subjects for note in subject.notes] + list(sets.notes)
         for subject in subjects:
             mass = _number(people, subject.name, "mass_kg")
@@ -98,19 +101,26 @@ class OpenSimSource:
             self._maker = OpenSimMaker(self.settings, Path(folder))
         return self._maker.make(unit)
 
-    def _subjects(self) -> list[SubjectFiles]:
+    def _subjects(self) -> tuple[list[SubjectFiles], dict[str, str]]:
+        """Subjects, and why others cannot be used; raises what the first has if none can."""
         root = Path(self.folder).resolve()
         folders = subject_folders(root, self.settings.subject_folders)
         shared = shared_files(root, folders)
-        found = []
+        found, refused = [], {}
         for folder in folders:
-            files = scan(folder)
-            subject = find_subject(files, shared, self.settings, flat=folder == root)
-            found.append(self._with_videos(subject, files, shared))
+            try:
+                files = scan(folder)
+                subject = find_subject(files, shared, self.settings, flat=folder == root)
+                found.append(self._with_videos(subject, files, shared))
+            except D3KEError as error:
+                # One subject's files must not cost the others theirs.
+                refused[safe_name(folder.name)] = error
+        if not found:
+            raise next(iter(refused.values()))
         names = [subject.name for subject in found]
         if double := sorted({name for name in names if names.count(name) > 1}):
             raise UsageError(f"Several folders are the subject {', '.join(double)}: rename them.")
-        return found
+        return found, {name: str(error).rstrip(".") for name, error in refused.items()}
 
     def _with_videos(
         self, subject: SubjectFiles, files: FolderFiles, shared: FolderFiles

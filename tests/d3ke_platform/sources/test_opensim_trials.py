@@ -323,6 +323,56 @@ def test_a_model_of_other_bodies_needs_a_data_set_of_its_own(tmp_path):
         OpenSimSource(str(tmp_path), OpenSimSettings()).plan(tmp_path / "data")
 
 
+def test_one_subjects_missing_files_do_not_cost_the_others(tmp_path):
+    for subject in ("a", "b"):
+        (tmp_path / subject).mkdir()
+        for file in GAIT.glob("*"):
+            shutil.copyfile(file, tmp_path / subject / file.name)
+    (tmp_path / "b" / "subject01_static.trc").unlink()
+    data, source, units = planned(tmp_path / "data", tmp_path)
+    assert [row["subject"] for row in data.subjects()] == ["a"]
+    with pytest.raises(
+        D3KEError, match=r"subject b: .*names subject01_static\.trc, which is neither"
+    ):
+        source.make(units["refused"], Path(data.root))
+    for file in (tmp_path / "a").glob("*.trc"):
+        file.unlink()
+    with pytest.raises(D3KEError, match=r"names subject01_static\.trc"):
+        OpenSimSource(str(tmp_path), OpenSimSettings()).plan(tmp_path / "other")
+
+
+def test_subjects_own_models_are_compared_with_the_first(tmp_path):
+    for subject, model in (("a", "gait2354_simbody"), ("b", "reference_subject01_simbody")):
+        (tmp_path / subject).mkdir()
+        shutil.copyfile(GAIT / "subject01_walk1.trc", tmp_path / subject / "walk.trc")
+        shutil.copyfile(GAIT / f"{model}.osim", tmp_path / subject / "model.osim")
+    data, source, units = planned(tmp_path / "data", tmp_path)
+    source.make(units["subject"], Path(data.root))  # the last: b
+    scaled = _Scaling(data.root).scale(data.subjects()[1], place_markers=True)
+    femur = scaled.body_names.index("femur_r")
+    np.testing.assert_allclose(scaled.body_scales[femur], 1.14724, atol=1e-3)
+    # Markers of b's model, as they would sit on a's.
+    generic = data.skeleton()
+    place = generic.marker_locations[generic.index_of("marker", "R.Knee.Lat")]
+    assert np.linalg.norm(place - [0.0, -0.404, 0.05]) < 0.03
+
+
+def test_a_setups_generic_model_must_be_that_of_the_data_set(tmp_path):
+    for subject, model in (("a", "gait2354_simbody"), ("b", "reference_subject01_simbody")):
+        (tmp_path / subject).mkdir()
+        for file in GAIT.glob("subject01*"):
+            shutil.copyfile(file, tmp_path / subject / file.name)
+        shutil.copyfile(
+            GAIT / "gait2354_Scale_MarkerSet.xml",
+            tmp_path / subject / "gait2354_Scale_MarkerSet.xml",
+        )
+        shutil.copyfile(GAIT / f"{model}.osim", tmp_path / subject / "gait2354_simbody.osim")
+    with pytest.raises(
+        D3KEError, match=r"subject b: gait2354_simbody\.osim is another size.*'femur_r' by \[1\.1"
+    ):
+        OpenSimSource(str(tmp_path), OpenSimSettings()).plan(tmp_path / "data")
+
+
 def test_the_job_offers_the_source(tmp_path):
     settings = PrepareSettings(output=str(tmp_path), source="opensim", input=str(GAIT))
     source = settings.build_source()
