@@ -135,7 +135,7 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _scale_and_rate(path: str | Path, header: dict[str, str]) -> tuple[float, float]:
-    units = header.get("Units", "")
+    units = header.get("Units", "").lower()
     if units not in METRES_PER_UNIT:
         known = ", ".join(METRES_PER_UNIT)
         raise InvalidInputError(str(path), f"has the unit {units!r}; known units: {known}")

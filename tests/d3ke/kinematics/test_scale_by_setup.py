@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from d3ke.kinematics import (
     read_ik_setup,
     read_mot,
     read_trc,
+    write_mot,
 )
 from d3ke.kinematics.opensim_library import load_opensim
 from d3ke.kinematics.scale_by_setup import scale_by_setup
@@ -111,11 +113,42 @@ def test_scale_factors_are_the_published_ones(example, scaled):
     np.testing.assert_allclose(again, scaled.body_scales, atol=1e-12)
 
 
-def test_the_model_is_what_opensim_itself_makes_of_the_users_file(tmp_path, example, scaled):
+TASK_OFF = (
+    r'(<IKMarkerTask name="R.ASIS">.*?<apply>) true',
+    r"\1 false",
+)
+FROM_FILE = (
+    r"<value_type> manual_value(.*)<coordinate_file> </coordinate_file>",
+    r"<value_type> from_file\1<coordinate_file>pose.mot</coordinate_file>",
+)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("", ""),
+        TASK_OFF,
+        FROM_FILE,
+    ],
+    ids=["as it is", "task off", "pose from file"],
+)
+def test_the_model_is_what_opensim_itself_makes_of_the_users_file(tmp_path, example, change):
     for file in GAIT.glob("*"):
         shutil.copyfile(file, tmp_path / file.name)
-    assert load_opensim().ScaleTool(str(tmp_path / "subject01_Setup_Scale.xml")).run()
+    names, pose = example.skeleton.coordinates, np.zeros((9, len(example.skeleton.coordinates)))
+    pose[:, names.index("lumbar_extension")] = -0.1
+    rotational = np.asarray(example.skeleton.coordinate_rotational)
+    write_mot(tmp_path / "pose.mot", names, pose, np.linspace(0.0, 5.0, 9), rotational)
+    file = tmp_path / "subject01_Setup_Scale.xml"
+    text, count = re.subn(*change, file.read_text(), count=1, flags=re.DOTALL)
+    assert count == 1
+    file.write_text(text)
+    assert load_opensim().ScaleTool(str(file)).run()
     theirs = Skeleton.from_osim(tmp_path / "subject01_simbody.osim")
+    setup = read_scale_setup(file)
+    scaled = example.scale(
+        setup=setup, measurements=measurements_of_setups([setup], example.skeleton.bodies)
+    )
     ours = Skeleton.from_osim(scaled.model_path)
     assert ours.markers == theirs.markers
     np.testing.assert_allclose(ours.marker_locations, theirs.marker_locations, atol=1e-7)

@@ -51,7 +51,7 @@ def test_file_is_in_millimetres_and_opensim_reads_it(tmp_path):
 def test_metres_and_short_rows_are_understood(tmp_path):
     text = (
         "PathFileType\t4\t(X/Y/Z)\tx.trc\nDataRate\tCameraRate\tNumFrames\tNumMarkers\tUnits\n"
-        "50\t50\t2\t2\tm\nFrame#\tTime\tP\t\t\tQ\t\t\n\t\tX1\tY1\tZ1\tX2\tY2\tZ2\n\n"
+        "50\t50\t2\t2\tM\nFrame#\tTime\tP\t\t\tQ\t\t\n\t\tX1\tY1\tZ1\tX2\tY2\tZ2\n\n"
         "1\t0.00\t1\t2\t3\t4\t5\t6\n2\t0.02\t1\t2\t3\n"
     )
     (tmp_path / "x.trc").write_text(text)
