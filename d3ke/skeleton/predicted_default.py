@@ -34,7 +34,9 @@ _MIRROR = np.array([1.0, 1.0, -1.0])
 """Left and right lie along ground's z."""
 
 
-def default_predicted_set(skeleton: Skeleton, *, landmarks: Sequence[str] = ()) -> PredictedSet:
+def default_predicted_set(
+    skeleton: Skeleton, *, landmarks: Sequence[str] = (), left_out: Sequence[str] = ()
+) -> PredictedSet:
     """Predicts every independent coordinate outside the root joint that can move.
 
     Left out are coordinates that couplers determine (the layer computes them), locked ones, and
@@ -45,6 +47,7 @@ def default_predicted_set(skeleton: Skeleton, *, landmarks: Sequence[str] = ()) 
     Args:
         skeleton: with the data set's markers.
         landmarks: markers of the position error; all if left out.
+        left_out: further coordinates that are not predicted, such as those no marker tells.
 
     Raises:
         InvalidInputError: there is no root joint of six coordinates, no such coordinate, or no
@@ -56,15 +59,15 @@ def default_predicted_set(skeleton: Skeleton, *, landmarks: Sequence[str] = ()) 
         raise InvalidInputError(what, reason, "Free its root joint (a free joint on ground).")
     if not skeleton.markers:
         raise InvalidInputError(what, "has no markers")
-    left_out = {*skeleton.root_coordinates, *skeleton.coupled}
+    excluded = {*skeleton.root_coordinates, *skeleton.coupled, *left_out}
     reach = np.ptp(skeleton.coordinate_ranges, axis=1)
     chosen = [
         index
         for index, name in enumerate(skeleton.coordinates)
-        if name not in left_out and not skeleton.coordinate_locked[index] and reach[index] > 0.0
+        if name not in excluded and not skeleton.coordinate_locked[index] and reach[index] > 0.0
     ]
     if not chosen:
-        raise InvalidInputError(what, "has no coordinate that moves beside its root joint's")
+        raise InvalidInputError(what, "has no coordinate to predict beside its root joint's")
     names = tuple(skeleton.coordinates[index] for index in chosen)
     return PredictedSet(
         coordinates=names,

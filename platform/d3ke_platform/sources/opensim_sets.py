@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from d3ke.errors import InvalidInputError
 from d3ke.kinematics import MarkerSet, read_ik_setup
 from d3ke.kinematics.marker_checks import near_misses
 from d3ke.kinematics.model_scales import scales_between
+from d3ke.kinematics.observability import undetermined_coordinates
 from d3ke.kinematics.setup_sets import (
     PlacedMarker,
     marker_set_from,
@@ -23,7 +25,8 @@ from d3ke.kinematics.setup_sets import (
     measurements_of_setups,
     model_with_markers,
 )
-from d3ke.skeleton import MeasurementSet
+from d3ke.skeleton import MeasurementSet, PredictedSet, Skeleton
+from d3ke.skeleton.predicted_default import default_predicted_set
 from d3ke_platform import storage
 from d3ke_platform.sources.opensim_settings import OpenSimSettings
 from d3ke_platform.sources.opensim_subject import SubjectFiles
@@ -93,6 +96,24 @@ def common_sets(subjects: Sequence[SubjectFiles], settings: OpenSimSettings) -> 
         ik_weights=weights,
     )
     return CommonSets(marker_set, _measurements(subjects, bodies, scales), notes)
+
+
+def with_predicted(model: Path, sets: CommonSets) -> tuple[MarkerSet, PredictedSet]:
+    """The marker set with the coordinates it cannot tell, and what is predicted: all others.
+
+    Args:
+        model: the generic model with the set's markers.
+        sets: of the same subjects.
+
+    Raises InvalidInputError: the model has no free root joint, or no coordinate to predict.
+    """
+    skeleton, markers = Skeleton.from_osim(model), sets.marker_set
+    weights = dict(zip(markers.names, map(float, markers.ik_weights), strict=True))
+    untold = undetermined_coordinates(skeleton, weights)
+    pairs = [pair for pairs in sets.measurements.marker_pairs.values() for pair in pairs]
+    landmarks = sorted({name for pair in pairs for name in pair})
+    predicted = default_predicted_set(skeleton, landmarks=landmarks, left_out=untold)
+    return replace(markers, undetermined=untold), predicted
 
 
 def _names(objects: Any) -> list[str]:

@@ -56,9 +56,7 @@ class OpenSimSource:
                 or models cannot be read or do not go together, a subject is in two splits.
         """
         from d3ke.kinematics import ScalingSettings
-        from d3ke.skeleton import Skeleton
-        from d3ke.skeleton.predicted_default import default_predicted_set
-        from d3ke_platform.sources.opensim_sets import common_sets
+        from d3ke_platform.sources.opensim_sets import common_sets, with_predicted
 
         subjects, refused = self._subjects()
         names = [subject.name for subject in subjects]
@@ -68,12 +66,14 @@ class OpenSimSource:
         model = Path(folder) / "model.osim"
         model.parent.mkdir(parents=True, exist_ok=True)
         sets.marker_set.apply_to_model(subjects[0].generic, model)
-        landmarks = {n for ps in sets.measurements.marker_pairs.values() for p in ps for n in p}
+        marker_set, predicted = with_predicted(model, sets)
         units: list[dict[str, Any]] = [
             {"unit": name, "kind": "refused", "subject": name, "reason": reason}
             for name, reason in refused.items()
         ]
         notes = [note for subject in subjects for note in subject.notes] + list(sets.notes)
+        if untold := marker_set.undetermined:
+            notes.append(f"no marker tells {', '.join(untold)}: neither labelled nor predicted")
         for subject in subjects:
             mass = _number(people, subject.name, "mass_kg")
             units.append(_subject_unit(subject, mass))
@@ -82,9 +82,9 @@ class OpenSimSource:
         _check_unique(units)
         return SourcePlan(
             model_osim=model,
-            marker_set=sets.marker_set,
+            marker_set=marker_set,
             measurements=sets.measurements,
-            predicted=default_predicted_set(Skeleton.from_osim(model), landmarks=sorted(landmarks)),
+            predicted=predicted,
             subjects=[_subject_row(s, splits[s.name], people) for s in subjects],
             units=units,
             scaling=ScalingSettings(

@@ -20,6 +20,8 @@ def test_independent_coordinates_that_move_are_predicted():
     left_out = {*SKELETON.root_coordinates, *SKELETON.coupled}
     assert left_out.isdisjoint(FOUND.coordinates)
     assert {"hip_flexion_r", "knee_angle_l", "elbow_flexion"} <= set(FOUND.coordinates)
+    fewer = default_predicted_set(SKELETON, left_out=("flexion", "flexion_l"))
+    assert set(FOUND.coordinates) - set(fewer.coordinates) == {"flexion", "flexion_l"}
     locked = SKELETON.coordinate_locked.copy()
     locked[SKELETON.index_of("coordinate", "knee_angle_l")] = True
     without = default_predicted_set(replace(SKELETON, coordinate_locked=locked))
@@ -84,5 +86,5 @@ def test_models_without_a_free_root_or_markers_are_refused():
     with pytest.raises(InvalidInputError, match="has no markers"):
         default_predicted_set(SKELETON.select_markers(()))
     locked = np.ones(len(SKELETON.coordinates), dtype=bool)
-    with pytest.raises(InvalidInputError, match="no coordinate that moves"):
+    with pytest.raises(InvalidInputError, match="no coordinate to predict"):
         default_predicted_set(replace(SKELETON, coordinate_locked=locked))

@@ -83,7 +83,11 @@ def test_the_folder_is_understood_as_it_lies(gait):
     assert "knee_angle_r" in data.predicted().coordinates
     weights = data.marker_set().ik_weights
     assert weights.max() == 1.0  # 10 for the pelvis in the setup: the limbs are judged as well
+    # No marker sits on the toes.
+    assert data.marker_set().undetermined == ("mtp_angle_r", "mtp_angle_l")
+    assert "mtp_angle_r" not in data.predicted().coordinates
     notes = storage.read_json(data.uri("notes.json"))
+    assert any("no marker tells mtp_angle_r, mtp_angle_l" in note for note in notes)
     assert any("subject01_Setup_Scale.xml" in note for note in notes)
     assert any("subject01_Setup_IK.xml, its time range" in note for note in notes)
 
