@@ -5,8 +5,8 @@ model.osim subjects.parquet trials.parquet recordings.parquet
 subjects/<subject>{_static.trc,.osim,.parquet} trials/<trial>.trc videos/<recording>.mp4
 boxes/<recording>.parquet labels/<trial>.parquet crops/<recording>.parquet rejects/*.parquet
 summary.json quality.html quality.json quality_trials.parquet; units.json and units/<unit>.json keep
-what the source was asked for and has delivered; quality/ is what it adds to the page; notes.json what
-it found; subjects/<subject>/ setups and models of subjects that have their own.
+what the source was asked for and has delivered; quality/ is what it adds to the page; notes.json
+what it found; subjects/<subject>/ setups and models of subjects that have their own.
 """
 
 from __future__ import annotations
