@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from d3ke.arrays import FloatArray
 from d3ke.errors import InvalidInputError
 from d3ke.kinematics.axes import ground_from_axes
+from d3ke.kinematics.c3d_child import FAILED, GROUP
 from d3ke.kinematics.trc import METRES_PER_UNIT, MarkerTrajectories, read_trc
 
 _BLOCK = 512
 _INTEL = 84
+_TIMEOUT_S = 300.0
 _DERIVED = ("ANGLES", "FORCES", "MOMENTS", "POWERS", "SCALARS", "REACTIONS")
 """Lists, in group POINT, of points that are no positions: a model's output."""
 MARKER_SUFFIXES = (".trc", ".c3d")
@@ -58,7 +62,7 @@ def read_c3d(path: str | Path, *, units: str | None = None) -> MarkerTrajectorie
     A subject's name that stands before every label ("anna:RASI") is dropped.
 
     Args:
-        path: the file. A damaged one may end the process: read files of others in a child.
+        path: the file; read in a process of its own (see `c3d_child`).
         units: unit of the values (mm, cm, m) instead of POINT:UNITS.
 
     Raises:
@@ -66,30 +70,32 @@ def read_c3d(path: str | Path, *, units: str | None = None) -> MarkerTrajectorie
             states no unit or frame rate.
     """
     path = Path(path)
-    content = _read(path)
-    points = content["parameters"].get("POINT", {})
-    labels = _labels(points)
+    found = _read(path)
+    labels = _texts(found, "LABELS")
     if not labels:
         raise InvalidInputError(str(path), "names no markers (POINT:LABELS is empty)")
-    derived = {name for group in _DERIVED for name in _texts(points, group)}
+    derived = {name for group in _DERIVED for name in _texts(found, group)}
+    positions = found["positions"]
+    missing = (positions == 0.0).all(-1) | (found["residuals"] < 0.0)
+    positions = np.where(missing[..., None], np.nan, positions)
     kept = [i for i, name in enumerate(labels) if _is_marker(name) and name not in derived]
-    positions = np.asarray(content["data"]["points"], dtype=float)[:3].transpose(2, 1, 0)
     kept = [index for index in kept if index < positions.shape[1]]
     if not kept or not len(positions):
         reason = f"holds {len(kept)} labelled markers and {len(positions)} frames"
         raise InvalidInputError(str(path), reason)
-    rate = _rate(path, content)
+    rate = float(found["rate"])
+    if not (np.isfinite(rate) and rate > 0.0):
+        raise InvalidInputError(str(path), f"states the frame rate {rate}")
     return MarkerTrajectories(
         names=_unprefixed([labels[index] for index in kept]),
-        positions=_with_gaps(content, positions)[:, kept] * _metres(path, points, units),
+        positions=positions[:, kept] * _metres(path, found, units),
         times=np.arange(len(positions)) / rate,
         rate_hz=rate,
     )
 
 
-def _read(path: Path) -> Any:
-    import ezc3d
-
+def _read(path: Path) -> dict[str, Any]:
+    """What `c3d_child` found in the file."""
     if not path.is_file():
         raise InvalidInputError(str(path), "there is no such file")
     raw = path.read_bytes()
@@ -98,11 +104,21 @@ def _read(path: Path) -> Any:
     if len(raw) < _stated_size(raw):
         reason = f"is cut short: {len(raw)} bytes of {_stated_size(raw)}"
         raise InvalidInputError(str(path), reason)
+    command = [sys.executable, "-P", str(Path(__file__).with_name("c3d_child.py")), str(path)]
     try:
-        return ezc3d.c3d(str(path))
-    except (OSError, RuntimeError, ValueError, IndexError, MemoryError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "broken off"
-        raise InvalidInputError(str(path), f"cannot be read as .c3d ({reason})") from error
+        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        reason = f"is not read within {_TIMEOUT_S:.0f} s"
+        raise InvalidInputError(str(path), reason) from error
+    if done.returncode < 0:
+        reason = f"cannot be read as .c3d (signal {-done.returncode}: it is damaged)"
+        raise InvalidInputError(str(path), reason)
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason"]
+        line = lines[0] if done.returncode == FAILED else lines[-1]
+        raise InvalidInputError(str(path), f"cannot be read as .c3d ({line})")
+    with np.load(io.BytesIO(done.stdout), allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def _stated_size(raw: bytes) -> int:
@@ -124,18 +140,14 @@ def _stated_size(raw: bytes) -> int:
     return (data - 1) * _BLOCK + (last - first + 1) * (4 * points + analog) * width
 
 
-def _texts(group: Mapping[str, Any], name: str) -> list[str]:
-    """A list of texts: more than 255 are spread over NAME, NAME2, NAME3."""
-    found: list[str] = []
+def _texts(found: Mapping[str, Any], name: str) -> list[str]:
+    """A list of texts of group POINT: more than 255 are spread over NAME, NAME2, NAME3."""
+    texts: list[str] = []
     for number in ("", *map(str, range(2, 100))):
-        if f"{name}{number}" not in group:
+        if f"{GROUP}:{name}{number}" not in found:
             break
-        found += [str(text).strip() for text in group[f"{name}{number}"]["value"]]
-    return found
-
-
-def _labels(points: Mapping[str, Any]) -> list[str]:
-    return _texts(points, "LABELS")
+        texts += [str(text).strip() for text in found[f"{GROUP}:{name}{number}"]]
+    return texts
 
 
 def _is_marker(name: str) -> bool:
@@ -150,27 +162,11 @@ def _unprefixed(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _with_gaps(content: Any, positions: FloatArray) -> FloatArray:
-    """[T, N, 3] with NaN where a point was not measured."""
-    residuals = np.asarray(content["data"]["meta_points"]["residuals"], dtype=float)
-    missing = (positions == 0.0).all(-1)
-    if residuals.shape[1:] == missing.T.shape:
-        missing |= residuals[0].T < 0.0
-    return np.where(missing[..., None], np.nan, positions)
-
-
-def _metres(path: Path, points: Mapping[str, Any], units: str | None) -> float:
-    stated = _texts(points, "UNITS")
+def _metres(path: Path, found: Mapping[str, Any], units: str | None) -> float:
+    stated = _texts(found, "UNITS")
     unit = units or (stated[0].lower() if stated else "")
     if unit not in METRES_PER_UNIT:
         known = ", ".join(METRES_PER_UNIT)
         reason = f"has the unit {unit!r} (POINT:UNITS); known units: {known}"
         raise InvalidInputError(str(path), reason, "State the unit in the settings.")
     return METRES_PER_UNIT[unit]
-
-
-def _rate(path: Path, content: Any) -> float:
-    rate = float(content["header"]["points"]["frame_rate"])
-    if not (np.isfinite(rate) and rate > 0.0):
-        raise InvalidInputError(str(path), f"states the frame rate {rate}")
-    return rate

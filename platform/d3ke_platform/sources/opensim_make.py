@@ -25,7 +25,6 @@ from d3ke.kinematics.marker_checks import (
 from d3ke.kinematics.scale_setup import ScaleSetup, read_scale_setup
 from d3ke.skeleton import Skeleton
 from d3ke_platform import storage
-from d3ke_platform.isolation import Isolated
 from d3ke_platform.sources import MadeUnit
 from d3ke_platform.sources.opensim_folder import is_trc
 from d3ke_platform.sources.opensim_sets import renamed
@@ -37,17 +36,8 @@ from d3ke_platform.sources.opensim_setups import (
 )
 from d3ke_platform.sources.opensim_videos import recording_row
 
-_READING_TIMEOUT_S = 300.0
 _EVEN = 0.5
 """Part of a frame by which times may be off an even rate."""
-
-
-class C3DReader:
-    """Reads .c3d files; lives in a child process."""
-
-    def read(self, path: str, units: str | None) -> MarkerTrajectories:
-        """See `read_markers`."""
-        return read_markers(path, units=units)
 
 
 class OpenSimMaker:
@@ -58,8 +48,6 @@ class OpenSimMaker:
         self._folder = folder
         self._markers = MarkerSet.load(folder / "marker_set.json")
         self._model = ModelMarkers.of(Skeleton.load(folder / "skeleton.json"))
-        # Reading a damaged .c3d file may end the process.
-        self._c3d = Isolated(C3DReader, timeout_s=_READING_TIMEOUT_S)
 
     def make(self, unit: Mapping[str, Any]) -> MadeUnit:
         """Writes the unit's files. Raises D3KEError naming file and reason."""
@@ -153,10 +141,7 @@ class OpenSimMaker:
         return read
 
     def _file(self, path: Path, units: str | None) -> MarkerTrajectories:
-        if is_trc(path):
-            return zeros_as_gaps(read_markers(path, units=units))
-        read: MarkerTrajectories = self._c3d.call("read", str(path), units)
-        return zeros_as_gaps(read)
+        return zeros_as_gaps(read_markers(path, units=units))
 
     def _renamed(self, read: MarkerTrajectories) -> MarkerTrajectories:
         kept = [name for name in read.names if name not in self._settings.ignored_markers]

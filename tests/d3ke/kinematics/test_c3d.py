@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +113,25 @@ def test_z_up_becomes_ground_as_calibrations_do():
     np.testing.assert_allclose(ground_from_axes("z") @ [1.0, 2.0, 3.0], [2.0, 3.0, 1.0])
     with pytest.raises(UnknownNameError, match="up axis 'up'"):
         ground_from_axes("up")
+
+
+def test_a_damaged_file_does_not_take_the_process_along(tmp_path):
+    path = write_c3d(tmp_path / "a.c3d", trajectories())
+    damaged = bytearray(path.read_bytes())
+    damaged[540:543] = b"\x80\x80\x80"  # a length: ezc3d 1.7 reads beyond its memory
+    path.write_bytes(bytes(damaged))
+    with pytest.raises(InvalidInputError, match=r"a\.c3d: cannot be read as \.c3d"):
+        read_c3d(path)
+
+
+def test_opensim_works_after_reading(tmp_path):
+    """In one process ezc3d and OpenSim break each other: they share a table of C++ types."""
+    opensim = pytest.importorskip("opensim")
+    read_c3d(write_c3d(tmp_path / "a.c3d", trajectories()))
+    assert "ezc3d" not in sys.modules
+    table = opensim.TimeSeriesTable()
+    table.setColumnLabels(["knee"])
+    for time in range(8):
+        table.appendRow(float(time), opensim.RowVector(1, 1.0))
+    splines = opensim.GCVSplineSet(table, opensim.StdVectorString(), 5)  # TypeError, once broken
+    assert splines.getSize() == 1
