@@ -35,20 +35,25 @@ Settings = TypeVar("Settings")
 
 
 def parse(
-    settings_class: type[Settings], argv: Sequence[str] | None = None, *, job: str
+    settings_class: type[Settings],
+    argv: Sequence[str] | None = None,
+    *,
+    job: str,
+    beneath: Sequence[str] = (),
 ) -> Settings:
     """Settings of a job from its command line (`sys.argv` by default).
 
-    `--recipe NAME` reads the table of the job in jobs/recipes/NAME.toml, `--config FILE.toml`
-    that table of a file, or the whole file where it has no tables named after jobs; later ones
-    win, flags win over both. Raises UsageError, UnknownNameError (an unknown key) or whatever the
-    settings' own validation raises; ends with SystemExit(2) after tyro's message for wrong flags
-    and SystemExit(0) for `--help`.
+    `--recipe NAME` reads the table of the job in jobs/recipes/NAME.toml (or in NAME, where that
+    is the path of a .toml file), `--config FILE.toml` that table of a file, or the whole file where
+    it has no tables named after jobs; later ones win, flags win over both. A file's tables of the
+    jobs `beneath` are read before the job's own. Raises UsageError, UnknownNameError (an unknown
+    key) or whatever the settings' own validation raises; ends with SystemExit(2) after tyro's
+    message for wrong flags and SystemExit(0) for `--help`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     recipes, configurations, flags = _split_arguments(arguments)
-    tables = [_job_table(recipe_path(name), job) for name in recipes]
-    tables += [_job_table(Path(name), job) for name in configurations]
+    paths = [*map(recipe_path, recipes), *map(Path, configurations)]
+    tables = [table for path in paths for table in _job_tables(path, (*beneath, job))]
     given = [flag for table in tables for flag in _flags(settings_class, table)]
     names = ", ".join(recipe_names()) or "none"
     return tyro.cli(
@@ -57,8 +62,9 @@ def parse(
         args=given + flags,
         description=(
             f"{(settings_class.__doc__ or '').strip()}\n\n"
-            f"--recipe NAME takes settings from jobs/recipes/NAME.toml (there are: {names}), "
-            "--config FILE.toml from any file; flags win over both."
+            f"--recipe NAME takes settings from jobs/recipes/NAME.toml (there are: {names}) or from "
+            "the file NAME if that ends in .toml, --config FILE.toml from any file; flags win over "
+            "both."
         ),
     )
 
@@ -69,6 +75,7 @@ def run_job(
     *,
     job: str,
     argv: Sequence[str] | None = None,
+    beneath: Sequence[str] = (),
 ) -> int:
     """Run a job and return its exit code: 0 done, 1 failed, 2 bad usage, 3 too many rejects.
 
@@ -79,7 +86,7 @@ def run_job(
     """
     started = time.monotonic()
     try:
-        settings = parse(settings_class, argv, job=job)
+        settings = parse(settings_class, argv, job=job, beneath=beneath)
     except (D3KEError, ValueError) as error:
         return _fail(job, error, BAD_USAGE, started)
     try:
@@ -114,7 +121,9 @@ def recipe_names() -> list[str]:
 
 
 def recipe_path(name: str) -> Path:
-    """File of a recipe; raises UnknownNameError."""
+    """File of a recipe, by its name or by the path of a .toml file; raises UnknownNameError."""
+    if name.endswith(".toml"):
+        return Path(name)
     if name not in recipe_names():
         raise UnknownNameError("recipe", name, recipe_names())
     return recipe_folder() / f"{name}.toml"
@@ -137,7 +146,8 @@ def _split_arguments(arguments: list[str]) -> tuple[list[str], list[str], list[s
     return taken["--recipe"], taken["--config"], rest
 
 
-def _job_table(path: Path, job: str) -> dict[str, Any]:
+def _job_tables(path: Path, jobs: Sequence[str]) -> list[dict[str, Any]]:
+    """The file's tables of these jobs, or the whole file if it has no tables named after jobs."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -148,8 +158,8 @@ def _job_table(path: Path, job: str) -> dict[str, Any]:
         for name in content:
             if name not in JOBS:
                 raise UnknownNameError(f"table of {path}", name, JOBS)
-        return dict(content.get(job, {}))
-    return content
+        return [dict(content.get(job, {})) for job in jobs]
+    return [content]
 
 
 def _flags(settings_class: type[Any], table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -49,8 +49,9 @@ class RunTracker:
         import mlflow
 
         # They announce every table of a new database.
-        for name in ("alembic", "mlflow.store.db.utils"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+        for chatty in ("alembic", "mlflow.store.db.utils"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+        self._folder, self._experiment_name = folder, experiment
         uri = tracking_uri(folder)
         self._client: MlflowClient = mlflow.MlflowClient(tracking_uri=uri)
         own_files = "" if os.environ.get("MLFLOW_TRACKING_URI") else f"{folder.absolute()}/mlflow"
@@ -109,6 +110,32 @@ class RunTracker:
             self._client.log_batch(self.run_id, metrics=metrics)
         except MlflowException as error:
             _LOG.warning("MLflow did not take the metrics of step %d: %s", step, error)
+
+    def child(
+        self,
+        name: str,
+        *,
+        parameters: Mapping[str, Any],
+        tags: Mapping[str, str],
+        run_id: str = "",
+    ) -> RunTracker:
+        """A run that MLflow shows below this one; `run_id` continues an earlier one."""
+        return RunTracker(
+            self._folder,
+            experiment=self._experiment_name,
+            name=name,
+            parameters=parameters,
+            tags={**tags, "mlflow.parentRunId": self.run_id},
+            run_id=run_id,
+        )
+
+    def tag(self, name: str, value: str) -> None:
+        """Mark the run."""
+        self._client.set_tag(self.run_id, name, value)
+
+    def log_file(self, path: Path) -> None:
+        """Keep a copy of a file as an artifact."""
+        self._client.log_artifact(self.run_id, str(path))
 
     def log_folder(self, folder: Path, name: str) -> None:
         """Keep a copy of `folder` as the artifact `name`."""

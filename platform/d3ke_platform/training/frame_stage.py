@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from d3ke.arrays import BoolArray
 from d3ke.augmentation import augment, center_crop
 from d3ke.losses import d3ke_loss
 from d3ke.mirroring import Mirror
@@ -20,10 +21,11 @@ from d3ke_platform.training.batch_plan import BatchPlan
 from d3ke_platform.training.error_sums import ErrorSums
 from d3ke_platform.training.loader import FrameBatch, FrameLoader
 from d3ke_platform.training.samples import Samples, load_jpegs, load_samples
+from d3ke_platform.training.sequences import frame_rate
 from d3ke_platform.training.settings import FrameTraining
 from d3ke_platform.training.task import Predict
 from d3ke_platform.training.transfer import freeze, start_from_bundle
-from d3ke_platform.training.validation import FRAME_METRICS, Validator
+from d3ke_platform.training.validation import METRICS, Validator
 from d3ke_platform.training.worker import Worker, threads_per_worker
 
 
@@ -67,8 +69,10 @@ class FrameTask:
         self._owned = self._plan.owned()
         self._train = self._loader(data, train.subset(self._owned))
         validation = load_samples(data, "validation")
-        share = validation.subset(np.arange(worker.rank, len(validation), worker.world_size))
-        self._validation_count = len(share)
+        # Whole recordings, so that each worker sees neighbouring frames.
+        mine = validation.recording % worker.world_size == worker.rank
+        share = validation.subset(np.flatnonzero(mine))
+        self._share, self._fps = share, frame_rate(data, validation.recording_ids)
         self._validation = self._loader(data, share)
         self.module = make_frame_network(data, job, train).to(self._device)
         if job.settings.channels_last:
@@ -111,15 +115,22 @@ class FrameTask:
         return d3ke_loss(self._head, predict(self._layout(images)), target, self._weights)
 
     def validate(self, predict: Predict) -> ErrorSums:
-        sums = ErrorSums(FRAME_METRICS, self._device)
+        sums = ErrorSums(METRICS, self._device)
         size = self.settings.batch_size
-        rows = [
-            np.arange(start, min(start + size, self._validation_count))
-            for start in range(0, self._validation_count, size)
-        ]
+        count = len(self._share)
+        rows = [np.arange(first, min(first + size, count)) for first in range(0, count, size)]
+        angles = []
         for batch in self._validation.batches(rows):
             images = center_crop(batch.images, self.settings.image_size, self._margin)
-            self._validator.add_frames(sums, predict(self._layout(images)), batch.target)
+            estimate = predict(self._layout(images))
+            self._validator.add_frames(sums, estimate, batch.target)
+            angles.append(estimate.coordinates.float())
+        if angles:
+            labels = torch.from_numpy(self._share.coordinates).to(self._device)
+            pairs = torch.from_numpy(neighbours(self._share)).to(self._device)
+            self._validator.add_speeds(
+                sums, torch.cat(angles)[None], labels[None], pairs[None], self._fps
+            )
         return sums
 
     def _layout(self, images: Tensor) -> Tensor:
@@ -131,6 +142,11 @@ class FrameTask:
         # On the CPU the network needs the cores itself.
         threads = threads_per_worker(self._worker.world_size) if self._device.type != "cpu" else 1
         return FrameLoader(samples, load_jpegs(data, samples), self._device, threads=threads)
+
+
+def neighbours(samples: Samples) -> BoolArray:
+    """[n-1] whether a sample and the next one are neighbouring frames of a recording."""
+    return (np.diff(samples.recording) == 0) & (np.diff(samples.frame) == 1)
 
 
 def make_frame_network(data: DataSet, job: FrameJob, train: Samples) -> FrameNetwork:

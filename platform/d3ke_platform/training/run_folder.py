@@ -13,7 +13,7 @@ from d3ke_platform.storage import settings_hash
 from d3ke_platform.training.settings import TrainSettings
 
 # Where and with what a run is made may change between two starts of the same run.
-_FREE = ("data", "output", "workers", "in_process", "max_failures", "experiment")
+FREE = ("data", "output", "workers", "in_process", "max_failures", "experiment")
 
 
 class RunMismatchError(UsageError):
@@ -33,10 +33,13 @@ class RunFolder:
     A part ("frame", "estimates", "sequence", ...) that is marked done is never done again.
     """
 
-    def __init__(self, settings: TrainSettings, data_hash: str) -> None:
+    def __init__(
+        self, settings: TrainSettings, data_hash: str, *, free: tuple[str, ...] = FREE
+    ) -> None:
+        """`free`: settings that may change between two starts."""
         self.root = Path(settings.output).absolute()
         self._path = self.root / "run.json"
-        wanted = flatten({k: v for k, v in asdict(settings).items() if k not in _FREE})
+        wanted = flatten({k: v for k, v in asdict(settings).items() if k not in free})
         wanted["data_hash"] = data_hash
         try:
             self.root.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ from d3ke_platform.training.sequences import (
 )
 from d3ke_platform.training.settings import SequenceTraining
 from d3ke_platform.training.task import Predict
-from d3ke_platform.training.validation import SEQUENCE_METRICS, Validator
+from d3ke_platform.training.validation import METRICS, Validator
 from d3ke_platform.training.worker import Worker
 
 _WHOLE = 2**31
@@ -100,7 +100,7 @@ class SequenceTask:
         return d3ke_loss(self._head, estimate, batch.target, self.settings.loss)
 
     def validate(self, predict: Predict) -> ErrorSums:
-        sums = ErrorSums(SEQUENCE_METRICS, self._device)
+        sums = ErrorSums(METRICS, self._device)
         count = len(self._validation)
         # Recordings are refined whole, as in scoring.
         size = max(1, _VALIDATION_FRAMES // self._validation.window)

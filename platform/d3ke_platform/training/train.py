@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -47,6 +48,16 @@ class TrainSummary:
     sequence: dict[str, float]
     """Validation errors of the sequence network; empty without one."""
     mlflow_run_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimates:
+    """Where the per-frame estimates of all recordings are."""
+
+    training: tuple[str, ...]
+    """Folders with every training recording, one per pass of augmentation."""
+    validation: str
+    """Folder with every validation recording."""
 
 
 def train(settings: TrainSettings) -> TrainSummary:
@@ -102,6 +113,20 @@ class Training:
             sequence=metrics.get("sequence", {}),
             mlflow_run_id=tracker.run_id,
         )
+
+    def make_estimates(self, tracker: RunTracker) -> Estimates:
+        """The per-frame network and its estimates alone, for trainings of sequence networks."""
+        self._log_epochs = _epoch_logger(tracker)
+        self._frame("frame")
+        passes = self._estimates()
+        return Estimates(training=passes, validation=str(self._run.part("estimates")))
+
+    def adopt_frame(self, run: Path) -> None:
+        """Take over the finished per-frame network of another run, with the same settings."""
+        if self._run.done("frame") is None:
+            shutil.copytree(run / "frame" / "bundle", self._run.part("frame") / "bundle")
+            record = json.loads((run / "run.json").read_text())
+            self._run.mark("frame", record["parts"]["frame"])
 
     def _parts(self, tracker: RunTracker) -> dict[str, Any]:
         finished = self._run.done("bundle")

@@ -13,15 +13,16 @@ from d3ke.rotations import geodesic_angle
 from d3ke.skeleton import PredictedSet, Skeleton
 from d3ke_platform.training.error_sums import ErrorSums
 
-FRAME_METRICS = (
+METRICS = (
     "mae_all_deg",
     "mae_main_deg",
     "mae_legs_deg",
     "mpblpe_mm",
     "root_deg",
     "factor_mae",
+    "mv_main_deg_s",
+    "mv_main_label_deg_s",
 )
-SEQUENCE_METRICS = (*FRAME_METRICS, "mv_main_deg_s", "mv_main_label_deg_s")
 
 
 class Validator:
@@ -48,7 +49,7 @@ class Validator:
         )
 
     def add_frames(self, sums: ErrorSums, estimate: Estimate, target: Target) -> None:
-        """Add FRAME_METRICS of n frames (leading dimension n)."""
+        """Add all but the speeds of n frames (leading dimension n)."""
         if not len(estimate.coordinates):
             return
         error = (estimate.coordinates - target.coordinates).abs() * (180 / math.pi)

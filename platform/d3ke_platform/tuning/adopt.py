@@ -1,0 +1,45 @@
+"""A search on top of a training run that exists: its per-frame network is not trained again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from d3ke_platform import cli, storage
+from d3ke_platform.errors import UsageError
+from d3ke_platform.training.settings import TrainSettings
+from d3ke_platform.tuning.recipe import recipe_of
+from d3ke_platform.tuning.settings import TuneSettings
+
+
+def adopted_settings(settings: TuneSettings, data_hash: str) -> TuneSettings:
+    """The settings with those of the per-frame network in the run `settings.base`.
+
+    Raises:
+        UsageError: there is no finished per-frame network, or it was trained on other data.
+    """
+    config = Path(settings.base) / "frame" / "bundle" / "config.json"
+    if not config.exists():
+        raise UsageError(
+            f"{settings.base} holds no finished per-frame network ({config} is missing). "
+            "Give --base the output of jobs/train.py, or leave it out to train one here."
+        )
+    made = storage.read_json(config)
+    if made["data_hash"] != data_hash:
+        raise UsageError(
+            f"The per-frame network of {settings.base} was trained on data {made['data_hash']}, "
+            f"{settings.data} is {data_hash}. Train on this data set, or leave --base out."
+        )
+    trained = _train_settings(made["training"])
+    return replace(settings, frame=trained.frame, seed=trained.seed)
+
+
+def _train_settings(content: dict[str, Any]) -> TrainSettings:
+    """Settings from their JSON form, checked like those of a command line."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "train.toml"
+        file.write_text(recipe_of(content))
+        arguments = ["--config", str(file), "--data", content["data"], "--output", folder]
+        return cli.parse(TrainSettings, arguments, job="train")

@@ -1,0 +1,70 @@
+"""How trials share the cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from d3ke_platform import runtime
+from d3ke_platform.training.trainer import Resources
+from d3ke_platform.tuning.settings import TuneSettings
+
+# As everywhere: that many CPUs of the cluster are nobody's, so that what runs beside fits in.
+_SPARE_CPUS = 2
+# What Tune reserves for a trial whose workers reserve their own; it accepts no zero.
+_NEXT_TO_NOTHING = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Trials side by side and what each of them gets."""
+
+    concurrent: int
+    cpus: float
+    """CPUs that Tune reserves per trial."""
+    gpus: float
+    """GPUs that Tune reserves per trial."""
+    threads: int
+    """Arithmetic threads of a trial that trains inside."""
+    resources: Resources
+    """Workers of a trial."""
+
+
+def share_cluster(settings: TuneSettings) -> Share:
+    """Shares of the connected cluster."""
+    return shares(
+        cpus=runtime.total_cpus(),
+        gpus=runtime.total_gpus(),
+        workers=settings.trial_workers,
+        trials_per_gpu=settings.trials_per_gpu,
+        concurrent=settings.concurrent,
+    )
+
+
+def shares(
+    *, cpus: float, gpus: float, workers: int, trials_per_gpu: int = 1, concurrent: int = 0
+) -> Share:
+    """Shares of a cluster with so many CPUs and GPUs; `concurrent` 0 = as many as fit."""
+    usable = max(1, int(cpus) - _SPARE_CPUS)
+    if workers > 1:
+        fitting = max(1, int(gpus if gpus else usable) // workers)
+        count = min(concurrent or fitting, fitting)
+        reserved = min(4.0, usable / (count * workers)) if gpus else 0.5
+        return Share(
+            concurrent=count,
+            cpus=_NEXT_TO_NOTHING,
+            gpus=0.0,
+            threads=1,
+            resources=Resources(
+                workers=workers, gpu=gpus > 0, cpus=reserved, workers_on_node=count * workers
+            ),
+        )
+    fitting = int(gpus) * trials_per_gpu if gpus else usable
+    count = concurrent or max(1, fitting)
+    return Share(
+        concurrent=count,
+        # Fewer CPUs than trials: each reserves a part, so that all asked for run at once.
+        cpus=min(1.0, usable / count),
+        gpus=1 / trials_per_gpu if gpus else 0.0,
+        threads=max(1, usable // count) if not gpus else 1,
+        resources=Resources(workers=0),
+    )
