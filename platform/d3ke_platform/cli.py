@@ -62,9 +62,9 @@ def parse(
         args=given + flags,
         description=(
             f"{(settings_class.__doc__ or '').strip()}\n\n"
-            f"--recipe NAME takes settings from jobs/recipes/NAME.toml (there are: {names}) or from "
-            "the file NAME if that ends in .toml, --config FILE.toml from any file; flags win over "
-            "both."
+            f"--recipe NAME takes settings from jobs/recipes/NAME.toml (there are: {names}) or "
+            "from a file whose name ends in .toml, --config FILE.toml from any file; flags win "
+            "over both."
         ),
     )
 

@@ -48,8 +48,8 @@ class Range:
         return int(value) if self.integer else float(value)
 
     def decode(self, value: Any) -> Any:
-        """Value from Optuna."""
-        return value
+        """Value from Optuna: three digits, which people can read and networks cannot tell."""
+        return int(value) if self.integer else min(self.high, max(self.low, float(f"{value:.3g}")))
 
     def contains(self, value: Any) -> bool:
         """Whether the value may be proposed."""

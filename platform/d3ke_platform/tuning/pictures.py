@@ -30,7 +30,7 @@ def parallel_coordinates(space: SearchSpace, records: Sequence[TrialRecord]) -> 
     errors = np.array([number(record.value) for record in valued])
     scale = Normalize(errors.min(), max(np.quantile(errors, _SHOWN_SHARE), errors.min() + 1e-9))
     count = len(space.parameters) + 1
-    figure, axes = panels(1, 1, width=max(10.0, 1.15 * count), height=4.4)
+    figure, axes = panels(1, 1, width=10, height=4.2)
     axis = axes[0, 0]
     heights = np.stack(
         [
@@ -125,7 +125,8 @@ def front(records: Sequence[TrialRecord]) -> Picture | None:
     shades = [number(r.errors.get(POSITION)) for r in valued]
     points = axis.scatter(errors, speeds, c=shades, cmap="viridis_r", s=34, zorder=3, linewidths=0)
     bar = figure.colorbar(points, ax=axis)
-    bar.set_label("bony landmarks, MPBLPE [mm]")
+    bar.set_label("bony landmarks, MPBLPE [mm]", fontsize=9, color="#3a4048")
+    bar.ax.tick_params(labelsize=8.5, color="#5b6570", labelcolor="#5b6570")
     bar.outline.set_visible(False)
     best = front_of(valued, (SPEED,))
     axis.plot(
@@ -205,7 +206,7 @@ def _name_axes(axis: Any, parameters: Sequence[Parameter], lowest: float, highes
     _mark(axis, place, 1, f"{lowest:.2f}°")
     _mark(axis, place, 0, f"≥ {highest:.2f}°")
     names = [p.name.partition(".")[2].replace(".", ".\n").replace("_", "_\n") for p in parameters]
-    axis.set_xticks(range(place + 1), [*names, "error"], fontsize=8)
+    axis.set_xticks(range(place + 1), [*names, "error"], fontsize=8.5)
     axis.tick_params(axis="x", length=0)
 
 
@@ -221,7 +222,7 @@ def _mark(axis: Any, place: float, height: float, text: str) -> None:
         place + 0.04,
         height,
         text,
-        fontsize=7.5,
+        fontsize=8,
         va="center",
         color="#20242a",
         zorder=6,

@@ -80,6 +80,7 @@ class Search:
         """The trial to run next; None when there is none left."""
         record = self._cut_off.pop(0) if self._cut_off else self._new()
         if record is not None:
+            self.ledger.refresh(record)
             self._observer.started(record)
             self.ledger.save(record)
         return record

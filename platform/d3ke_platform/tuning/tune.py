@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -80,7 +82,8 @@ class Tuning:
             self._settings = best
             best = self._search(stage, tracker)
         outcomes = tuple(report.outcome for report in self._reports)
-        recipe = self._write_recipe(best.training(), outcomes)
+        recipe = self._run.root / "best.toml"
+        storage.write_bytes(recipe, self._recipe_text(best, outcomes, recipe).encode())
         report = write_report(
             self._run.root / "report.html",
             ReportContent(
@@ -112,7 +115,7 @@ class Tuning:
         watch = Watch(tracker, stage=stage, trials=settings.trials, fixed=self._tags())
         search = Search(
             space=space,
-            ledger=Ledger(self._run.part(stage), getattr(settings, stage).selection_metric),
+            ledger=Ledger(self._folder(stage), getattr(settings, stage).selection_metric),
             trials=settings.trials,
             seed=settings.seed,
             observer=watch,
@@ -160,16 +163,26 @@ class Tuning:
 
         return make
 
+    def _folder(self, part: str) -> Path:
+        """Folder of a part; of its own for every per-frame setting where that is searched.
+
+        More trials may find a better per-frame network, with other estimates.
+        """
+        if self._settings.tune == "both" and part != "frame":
+            part = f"{part}-{storage.settings_hash(self._settings.frame)[:8]}"
+        return self._run.part(part)
+
     def _estimates(self, tracker: RunTracker) -> Estimates:
         """Per-frame estimates of all recordings, made once for all trials."""
-        base = replace(self._settings.training(), output=str(self._run.part("base")))
+        base = replace(self._settings.training(), output=str(self._folder("base")))
         training = Training(base)
         if self._settings.base:
             training.adopt_frame(Path(self._settings.base))
         return training.make_estimates(tracker)
 
-    def _write_recipe(self, best: TrainSettings, outcomes: tuple[StageOutcome, ...]) -> Path:
-        path = self._run.root / "best.toml"
+    def _recipe_text(
+        self, best: TuneSettings, outcomes: tuple[StageOutcome, ...], path: Path
+    ) -> str:
         lines = ["The best setting of a search (jobs/tune.py).", "", f"Data: {self._data_hash}"]
         for outcome in outcomes:
             recipe = outcome.recipe_value
@@ -182,12 +195,9 @@ class Tuning:
                 f"{outcome.metric} on the validation subjects: {outcome.value:.4f}{gain}",
                 f"Searched: {describe(outcome.parameters)}",
             ]
-        lines += [
-            "",
-            f"python jobs/train.py --data {self._settings.data} --output RUN --config {path}",
-        ]
-        storage.write_bytes(path, recipe_text(best, lines).encode())
-        return path
+        use = f"python jobs/train.py --data {self._settings.data} --output RUN --config {path}"
+        lines += ["", f"Made by: {shlex.join(['python', *sys.argv])}", f"Use it: {use}"]
+        return recipe_text(best.training(), lines)
 
     def _tags(self) -> dict[str, str]:
         commit = git_commit(Path(__file__).parent)
