@@ -1,0 +1,154 @@
+"""Searches under Ray Tune: two trials side by side, failures, a kill, and the whole job."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import killed_search
+import mlflow
+import pytest
+from fake_data import make_data_set
+from tuning_cases import EPOCHS, make_search, toy_job, tune_settings
+
+from d3ke_platform import cli
+from d3ke_platform.training.run_folder import RunMismatchError
+from d3ke_platform.training.settings import TrainSettings
+from d3ke_platform.tuning.search import Observer
+from d3ke_platform.tuning.tune import tune
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+
+
+class Listener(Observer):
+    """Remembers what happened in which order."""
+
+    def __init__(self):
+        self.heard = []
+
+    def started(self, record):
+        self.heard.append(("started", record.number))
+
+    def ended(self, record, best):
+        self.heard.append(("ended", record.number))
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_trials_run_side_by_side_and_failures_do_not_stop_the_search(tmp_path):
+    listener = Listener()
+    search = make_search(tmp_path / "search", trials=6, observer=listener)
+    died = tmp_path / "died"
+
+    def make_job(record):
+        options = {3: {"fails": "a label is\nmissing"}, 2: {"dies_once": str(died)}}
+        return toy_job(record, **options.get(record.number, {}))
+
+    killed_search.run(search, make_job)
+    records = {record.number: record for record in search.ledger.records}
+    assert len(records) == 6
+    assert records[1].state == "finished"
+    assert (records[3].state, records[3].reason) == ("failed", "ValueError: a label is missing")
+    # The second trial's process died in its second epoch; it went on from its checkpoint.
+    assert died.exists()
+    assert records[2].state in ("finished", "stopped")
+    assert [r["epoch"] for r in search.ledger.rows(2)] == list(range(1, records[2].epochs + 1))
+    assert records[2].epochs >= 2
+    assert listener.heard[:2] == [("started", 1), ("started", 2)]
+    assert {r.state for r in records.values()} <= {"finished", "stopped", "failed"}
+    assert not list((tmp_path / "search").glob(".tune-*"))
+
+
+def wait_for(condition, timeout_s=120):
+    limit = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < limit, "waited in vain"
+        time.sleep(0.05)
+
+
+def records_on_disk(folder):
+    return {path.name: json.loads(path.read_text()) for path in sorted(folder.glob("trial_*.json"))}
+
+
+def test_a_killed_search_goes_on_and_keeps_what_is_finished(tmp_path, request):
+    folder = tmp_path / "search"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    script = str(Path(killed_search.__file__))
+    process = subprocess.Popen([sys.executable, script, str(folder), "6"], env=environment)
+
+    def in_the_middle():
+        assert process.poll() is None
+        states = [r["state"] for r in records_on_disk(folder).values()]
+        running = folder / "trials" / f"{states.count('running') and len(states):04d}"
+        return (
+            sum(state != "running" for state in states) >= 2
+            and (running / "last" / "progress.json").exists()
+        )
+
+    try:
+        wait_for(in_the_middle)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    before = records_on_disk(folder)
+    over = {name for name, record in before.items() if record["state"] != "running"}
+    contents = {name: (folder / name).read_text() for name in over}
+    cut_off = [record["number"] for record in before.values() if record["state"] == "running"]
+    assert cut_off
+    request.getfixturevalue("ray_session")
+    listener = Listener()
+    search = make_search(folder, trials=6, observer=listener)
+    killed_search.run(search, killed_search.slow_job)
+    assert {name: (folder / name).read_text() for name in over} == contents
+    assert [number for kind, number in listener.heard if kind == "started"][: len(cut_off)] == (
+        cut_off
+    )
+    after = records_on_disk(folder)
+    assert len(after) == 6
+    for name, record in after.items():
+        assert record["state"] in ("finished", "stopped"), name
+        if name in before:
+            assert record["parameters"] == before[name]["parameters"]
+        epochs = [row["epoch"] for row in search.ledger.rows(record["number"])]
+        assert epochs == list(range(1, record["epochs"] + 1))
+    assert search.outcome().recipe_value == after["trial_0001.json"]["value"]
+    assert after["trial_0001.json"]["epochs"] == EPOCHS
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_the_whole_job_on_drawn_data(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    data = make_data_set(tmp_path / "data", subjects={"train": 3, "validation": 1}, frames=10)
+    settings = tune_settings(
+        data=data.root, output=str(tmp_path / "out"), trials=3, in_process=True
+    )
+    summary = tune(settings)
+    (stage,) = summary.stages
+    assert (stage.trials, stage.failed, summary.trials) == (3, 0, 3)
+    assert stage.value <= stage.recipe_value
+    assert stage.mpblpe_mm > 0
+    assert Path(summary.report).stat().st_size > 50_000
+    flags = ["--recipe", summary.recipe, "--data", data.root, "--output", "r"]
+    found = cli.parse(TrainSettings, flags, job="train")
+    assert found.sequence.width == stage.parameters["sequence.width"]
+    assert found.frame == settings.frame
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/out/mlflow.db")
+    experiment = client.get_experiment_by_name("d3ke").experiment_id
+    runs = {run.info.run_id: run for run in client.search_runs([experiment])}
+    children = [r for r in runs.values() if "mlflow.parentRunId" in r.data.tags]
+    assert len(children) == 3
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {summary.mlflow_run_id}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    lowest = min(run.data.metrics["best/mae_all_deg"] for run in children)
+    assert lowest == pytest.approx(stage.value)
+    best = runs[summary.mlflow_run_id].data.metrics["best/sequence_mae_all_deg"]
+    assert best == pytest.approx(stage.value)
+    # The same command again does nothing; other settings need another folder.
+    again = tune(settings)
+    assert (again.best, again.mlflow_run_id) == (summary.best, summary.mlflow_run_id)
+    with pytest.raises(RunMismatchError, match="reduction_factor"):
+        tune(tune_settings(data=data.root, output=str(tmp_path / "out"), reduction_factor=2.0))
