@@ -10,10 +10,12 @@ from d3ke_platform.evaluation.settings import EvaluateSettings
 from d3ke_platform.pipelines.prepare_settings import PrepareSettings
 from d3ke_platform.pipelines.score import ScoreSettings
 from d3ke_platform.training.settings import TrainSettings
+from d3ke_platform.tuning.settings import TuneSettings
 
 JOBS = {
     "prepare": (PrepareSettings, ["--output", "o"]),
     "train": (TrainSettings, ["--data", "d", "--output", "o"]),
+    "tune": (TuneSettings, ["--data", "d", "--output", "o", "--trials", "3"]),
     "score": (ScoreSettings, ["--archive", "a", "--model", "m", "--output", "o"]),
     "evaluate": (EvaluateSettings, ["--data", "d", "--model", "m", "--output", "o"]),
 }
@@ -21,7 +23,8 @@ JOBS = {
 
 def read(recipe: str, job: str):
     settings, required = JOBS[job]
-    return cli.parse(settings, ["--recipe", recipe, *required], job=job)
+    beneath = ("train",) if job == "tune" else ()
+    return cli.parse(settings, ["--recipe", recipe, *required], job=job, beneath=beneath)
 
 
 @pytest.mark.parametrize("job", sorted(JOBS))
@@ -34,6 +37,12 @@ def test_recipes_are_valid(recipe, job):
 def test_stored_crops_hold_a_pixel_per_pixel_of_the_network(recipe):
     crop, train = read(recipe, "prepare").crop, read(recipe, "train")
     assert crop.stored_size == train.frame.image_size * crop.margin
+
+
+@pytest.mark.parametrize("recipe", cli.recipe_names())
+def test_a_search_starts_from_the_recipes_training(recipe):
+    searched, trained = read(recipe, "tune"), read(recipe, "train")
+    assert (searched.frame, searched.sequence) == (trained.frame, trained.sequence)
 
 
 def test_transfer_recipe_takes_a_bundle_and_a_region():

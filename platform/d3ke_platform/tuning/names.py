@@ -25,6 +25,7 @@ _FIXED = (
     "cross_fit_folds",
     "weights",
     "bundle",
+    "compile",
     "occluders",
 )
 

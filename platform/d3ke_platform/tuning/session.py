@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -100,7 +99,8 @@ def _planner(
             metric=search.ledger.metric,
             exempt=record.origin != "search",
             threads=share.threads,
-            resources=replace(share.resources),
+            deterministic=search.space.base.deterministic,
+            resources=share.resources,
         )
 
     return plan

@@ -11,7 +11,13 @@ from typing import Any
 from d3ke.errors import D3KEError
 from d3ke_platform.training import checkpoint as saved
 from d3ke_platform.training.progress import Row, read_rows
-from d3ke_platform.training.trainer import FAILED_BATCHES, Job, Resources, fit
+from d3ke_platform.training.trainer import (
+    FAILED_BATCHES,
+    Job,
+    Resources,
+    fit,
+    use_deterministic_algorithms,
+)
 from d3ke_platform.training.worker import LocalWorker
 
 _LOOK_EVERY_S = 0.5
@@ -31,6 +37,8 @@ class TrialPlan:
     """Whether ASHA must let it run to its end."""
     threads: int
     """Arithmetic threads of a trial that trains inside."""
+    deterministic: bool = False
+    """Whether PyTorch may use deterministic algorithms only."""
     resources: Resources
     """Workers of a trial that is a Ray Train run; one worker trains inside the trial."""
 
@@ -90,6 +98,7 @@ def train_inside(plan: TrialPlan, report: EpochReports) -> None:
     from d3ke_platform.training.loop import TrainingLoop
 
     torch.set_num_threads(plan.threads)
+    use_deterministic_algorithms(plan.deterministic)
     worker = LocalWorker(plan.folder)
     with worker.restore() as last:
         before = [] if last is None else saved.load_progress(last).history
@@ -139,4 +148,5 @@ def fit_apart(plan: TrialPlan, progress: str) -> None:
         resources=plan.resources,
         progress=Path(progress),
         max_failures=1,
+        deterministic=plan.deterministic,
     )

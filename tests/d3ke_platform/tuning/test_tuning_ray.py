@@ -20,6 +20,7 @@ from d3ke_platform import cli
 from d3ke_platform.training.run_folder import RunMismatchError
 from d3ke_platform.training.settings import TrainSettings
 from d3ke_platform.tuning.search import Observer
+from d3ke_platform.tuning.shares import shares
 from d3ke_platform.tuning.tune import tune
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
@@ -61,6 +62,18 @@ def test_trials_run_side_by_side_and_failures_do_not_stop_the_search(tmp_path):
     assert listener.heard[:2] == [("started", 1), ("started", 2)]
     assert {r.state for r in records.values()} <= {"finished", "stopped", "failed"}
     assert not list((tmp_path / "search").glob(".tune-*"))
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_trial_of_two_workers_is_a_ray_train_run(tmp_path):
+    search = make_search(tmp_path / "search", trials=1, trial_workers=2)
+    share = shares(cpus=4, gpus=0, workers=2)
+    killed_search.run(search, toy_job, share=share)
+    (record,) = search.ledger.records
+    assert (record.state, record.epochs, record.reason) == ("finished", EPOCHS, "")
+    rows = search.ledger.rows(1)
+    assert [row["epoch"] for row in rows] == list(range(1, EPOCHS + 1))
+    assert rows[-1]["val_mae_all_deg"] < rows[0]["val_mae_all_deg"]
 
 
 def wait_for(condition, timeout_s=120):
