@@ -7,7 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from d3ke_platform import cli, storage
+from d3ke.networks.bundle import load_bundle
+from d3ke_platform import cli
 from d3ke_platform.errors import UsageError
 from d3ke_platform.training.settings import TrainSettings
 from d3ke_platform.tuning.recipe import recipe_of
@@ -18,15 +19,16 @@ def adopted_settings(settings: TuneSettings, data_hash: str) -> TuneSettings:
     """The settings with those of the per-frame network in the run `settings.base`.
 
     Raises:
+        BundleError: the network cannot be read.
         UsageError: there is no finished per-frame network, or it was trained on other data.
     """
-    config = Path(settings.base) / "frame" / "bundle" / "config.json"
-    if not config.exists():
+    folder = Path(settings.base) / "frame" / "bundle"
+    if not folder.is_dir():
         raise UsageError(
-            f"{settings.base} holds no finished per-frame network ({config} is missing). "
+            f"{settings.base} holds no finished per-frame network ({folder} is missing). "
             "Give --base the output of jobs/train.py, or leave it out to train one here."
         )
-    made = storage.read_json(config)
+    made = load_bundle(folder).config
     if made["data_hash"] != data_hash:
         raise UsageError(
             f"The per-frame network of {settings.base} was trained on data {made['data_hash']}, "

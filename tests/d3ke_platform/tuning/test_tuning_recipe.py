@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -12,8 +11,10 @@ from tuning_cases import tune_settings
 from d3ke.errors import InvalidInputError
 from d3ke_platform import cli
 from d3ke_platform.errors import SchemaVersionError, UsageError
-from d3ke_platform.storage import plain
+from d3ke_platform.training.build_bundle import build_bundle
+from d3ke_platform.training.frame_stage import FrameJob
 from d3ke_platform.training.settings import SequenceTraining, TrainSettings
+from d3ke_platform.training.worker import LocalWorker
 from d3ke_platform.tuning.adopt import adopted_settings
 from d3ke_platform.tuning.names import assign
 from d3ke_platform.tuning.recipe import recipe_text
@@ -62,12 +63,20 @@ def test_settings_of_a_base_run_are_taken_over(tmp_path):
     settings = tune_settings(base=str(tmp_path), seed=1)
     with pytest.raises(UsageError, match="no finished per-frame network"):
         adopted_settings(settings, "abc")
-    trained = tune_settings().training()
+    data = make_data_set(tmp_path / "data", frames=4, trials=1)
+    trained = tune_settings(data=data.root).training()
     trained = replace(trained, frame=replace(trained.frame, batch_size=24), seed=77)
-    folder = tmp_path / "frame" / "bundle"
-    folder.mkdir(parents=True)
-    config = {"data_hash": "abc", "training": plain(trained)}
-    (folder / "config.json").write_text(json.dumps(config))
+    task = FrameJob(data=data.root, settings=trained.frame, seed=1).task(LocalWorker(tmp_path))
+    build_bundle(
+        tmp_path / "frame" / "bundle",
+        data=data,
+        data_hash="abc",
+        settings=trained,
+        fps=10.0,
+        frame=task.module.state_dict(),
+        sequence=None,
+        metrics={},
+    )
     found = adopted_settings(settings, "abc")
     assert (found.frame, found.seed) == (trained.frame, 77)
     assert found.sequence == settings.sequence
