@@ -171,11 +171,18 @@ class _Results(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         assert self._search is not None
-        lines = str(trial.get_error() or "its process died").strip().splitlines()
-        self._search.end(trial.config["number"], lines[-1].strip())
+        self._search.end(trial.config["number"], _reason(trial.get_error(), trial.num_failures))
 
     def __reduce__(self) -> Any:
         return _Results, (None,)
+
+
+def _reason(error: object, times: int) -> str:
+    """Why Tune gave a trial up; what the training itself raised does not come this way."""
+    lines = str(error or "").strip().splitlines()
+    if not lines or "ActorDied" in str(error):
+        return f"its process died {times} times: a crash in native code or lack of memory"
+    return lines[-1].strip()
 
 
 def _trial_name(trial: Any) -> str:
@@ -184,13 +191,17 @@ def _trial_name(trial: Any) -> str:
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    # It warns of every trial that has no files of Tune's own.
-    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+    # Tune warns of trials without files of its own and prints traces of every failure: the line
+    # about a trial tells why it failed.
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     before = {name: os.environ.get(name) for name in _ENVIRONMENT}
     os.environ.update(_ENVIRONMENT)
     try:
         yield
     finally:
+        logger.setLevel(level)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
