@@ -18,11 +18,12 @@ from d3ke_platform.tuning.tune import Tuning
 
 def show(summary: TuneSummary) -> None:
     """Print what was found and where it is."""
-    table = Table(title="Best settings", title_justify="left")
-    for name in ("network", "error", "best [deg]", "recipe [deg]", "MPBLPE [mm]", "MV [deg/s]"):
+    table = Table(title="Best settings, beside the recipe's own and the paper's loss weights")
+    for name in ("network", "error", "best [deg]", "recipe", "paper", "MPBLPE [mm]", "MV [deg/s]"):
         table.add_column(name, justify="right")
     for stage in summary.stages:
-        numbers = (stage.value, stage.recipe_value, stage.mpblpe_mm, stage.mv_deg_s)
+        errors = (stage.value, stage.recipe_value, stage.paper_value)
+        numbers = (*errors, stage.mpblpe_mm, stage.mv_deg_s)
         cells = ["-" if number is None else f"{number:.3f}" for number in numbers]
         table.add_row(stage.stage, stage.metric, *cells)
     console = Console(stderr=True)

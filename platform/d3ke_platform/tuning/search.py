@@ -115,11 +115,14 @@ class Search:
         if best is None or best.value is None:
             raise AllTrialsFailedError(self.space.stage, len(records), records[0].reason)
         states = [record.state for record in records]
+        values = {record.origin: record.value for record in reversed(records)}
+        recipe = values.get("recipe")
         return StageOutcome(
             stage=self.space.stage,
             metric=self.ledger.metric,
             value=best.value,
-            recipe_value=next((r.value for r in records if r.origin == "recipe"), None),
+            recipe_value=recipe,
+            paper_value=values.get("paper") if self._paper_differs() else recipe,
             best_trial=best.number,
             parameters=best.parameters,
             mpblpe_mm=best.errors.get("mpblpe_mm"),

@@ -107,6 +107,8 @@ class StageOutcome:
     """Lowest error [deg]."""
     recipe_value: float | None
     """The same of the recipe's own setting; None if that trial failed."""
+    paper_value: float | None
+    """The same of the recipe with the paper's loss weights; None if it was not tried or failed."""
     best_trial: int
     parameters: dict[str, Any]
     """The best setting."""

@@ -42,6 +42,11 @@ def test_the_papers_loss_weights_are_the_second_where_they_differ(tmp_path):
     second = search.next()
     assert second.origin == "paper"
     assert second.parameters["sequence.loss.angle"] == 0.06
+    for number, error in ((1, 2.0), (2, 1.5)):
+        search.row(number, row(EPOCHS, error))
+        search.end(number)
+    outcome = search.outcome()
+    assert (outcome.recipe_value, outcome.paper_value, outcome.best_trial) == (2.0, 1.5, 2)
 
 
 def test_proposals_are_new_and_can_be_trained(tmp_path):
@@ -81,7 +86,7 @@ def test_proposals_get_better_than_chance(tmp_path):
     outcome = search.outcome()
     assert outcome.value == pytest.approx(errors.min() * (1 + 1 / EPOCHS))
     assert outcome.best_trial == 1 + int(errors.argmin())
-    assert outcome.value < outcome.recipe_value
+    assert outcome.value < outcome.recipe_value == outcome.paper_value
 
 
 def test_a_killed_search_goes_on_with_all_it_had(tmp_path):
