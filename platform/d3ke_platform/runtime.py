@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,7 +66,7 @@ def connect(*, cpus: int | None = None) -> Iterator[Session]:
         return
     is_local = not os.environ.get("RAY_ADDRESS")
     with _environment(_local_environment() if is_local else WORKER_ENVIRONMENT):
-        with _native_stderr_held():
+        with _native_stderr_held(), _own_signal_handler():
             if is_local:
                 _start_local(cpus)
             else:
@@ -168,6 +170,17 @@ def _native_stderr_held() -> Iterator[None]:
         finally:
             os.dup2(shown, 2)
             os.close(shown)
+
+
+@contextmanager
+def _own_signal_handler() -> Iterator[None]:
+    """Keep this process's way of ending at SIGTERM; `ray.init` puts its own in its place."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -73,3 +74,10 @@ def test_progress_without_a_terminal_is_a_log_line_now_and_then(monkeypatch, cap
         "crop: 1 of 3 ",
         "crop: 3 of 3 1 rejected",
     ]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+def test_a_job_still_ends_at_sigterm_as_it_wants_to():
+    """Ray puts its own handler in place, with which `finally` clauses end in an abort."""
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
