@@ -118,7 +118,7 @@ def front(records: Sequence[TrialRecord]) -> Picture | None:
     valued = [r for r in _valued(records) if r.errors.get(SPEED) is not None]
     if len(valued) < 2:
         return None
-    figure, axes = panels(1, 1, width=7, height=3.8)
+    figure, axes = panels(1, 1, width=10, height=3.6)
     axis = axes[0, 0]
     errors = [number(r.value) for r in valued]
     speeds = [number(r.errors[SPEED]) for r in valued]
@@ -141,9 +141,7 @@ def front(records: Sequence[TrialRecord]) -> Picture | None:
     )
     truth = next((r.errors.get("mv_main_label_deg_s") for r in valued), None)
     if truth is not None:
-        axis.axhline(
-            truth, color=_RECIPE, linewidth=1, linestyle="--", label="labels' own velocity"
-        )
+        _mark_truth(axis, truth, min(speeds), max(speeds))
     own = next((r for r in valued if r.origin == "recipe"), None)
     if own is not None:
         axis.plot(
@@ -162,6 +160,25 @@ def front(records: Sequence[TrialRecord]) -> Picture | None:
         heading="Error against steadiness",
         caption="A trial on the red line is not beaten in both at once. Velocity far above the "
         "labels' own is jitter, below it motion that is smoothed away.",
+    )
+
+
+def _mark_truth(axis: Any, truth: float, low: float, high: float) -> None:
+    """The labels' own velocity: a line, or where to look for it if it is far from all trials."""
+    span = max(high - low, 0.02 * high)
+    if low - span <= truth <= high + span:
+        text = "labels' own velocity"
+        axis.axhline(truth, color=_RECIPE, linewidth=1, linestyle="--", label=text)
+        return
+    above = truth > high
+    axis.text(
+        0.01,
+        0.98 if above else 0.02,
+        f"{'↑' if above else '↓'} labels' own velocity: {truth:.1f} °/s",
+        transform=axis.transAxes,
+        va="top" if above else "bottom",
+        fontsize=8.5,
+        color=_RECIPE,
     )
 
 
