@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 
+from d3ke.errors import D3KEError
 from d3ke_platform.tracking import RunTracker
 from d3ke_platform.training.progress import Row
 from d3ke_platform.tuning.ledger import TrialRecord
@@ -14,6 +17,7 @@ from d3ke_platform.tuning.pareto import POSITION, SPEED
 from d3ke_platform.tuning.search import Observer
 from d3ke_platform.tuning.space import describe
 
+_LOG = logging.getLogger(__name__)
 _COLORS = {"finished": "green", "stopped": "default", "failed": "red", "running": "default"}
 
 
@@ -38,26 +42,25 @@ class Watch(Observer):
     def started(self, record: TrialRecord) -> None:
         again = f", on from epoch {record.epochs}" if record.epochs else ""
         self._show(record, f"starts{again}: {describe(record.parameters)}", style="dim")
-        tracker = self._parent.child(
-            f"{self._stage} {record.number:04d}",
-            parameters=record.parameters,
-            tags={**self._fixed, "stage": self._stage, "origin": record.origin},
-            run_id=record.run_id,
-        )
-        record.run_id = tracker.run_id
-        self._runs[record.number] = tracker
+        with _tracking_is_optional():
+            tracker = self._parent.child(
+                f"{self._stage} {record.number:04d}",
+                parameters=record.parameters,
+                tags={**self._fixed, "stage": self._stage, "origin": record.origin},
+                run_id=record.run_id,
+            )
+            record.run_id = tracker.run_id
+            self._runs[record.number] = tracker
 
     def epoch(self, record: TrialRecord, row: Row) -> None:
-        self._runs[record.number].log_epoch(row)
+        if record.number in self._runs:
+            self._runs[record.number].log_epoch(row)
 
     def ended(self, record: TrialRecord, best: TrialRecord | None) -> None:
-        tracker = self._runs.pop(record.number)
-        errors = {
-            f"best/{name}": value for name, value in record.errors.items() if value is not None
-        }
-        tracker.log_metrics(errors)
-        tracker.tag("trial_state", record.state)
-        tracker.finish(succeeded=record.state != "failed")
+        tracker = self._runs.pop(record.number, None)
+        if tracker is not None:
+            with _tracking_is_optional():
+                _close(tracker, record)
         if record.state == "failed":
             self._show(record, f"failed: {record.reason}", style="red")
             return
@@ -68,6 +71,25 @@ class Watch(Observer):
     def _show(self, record: TrialRecord, text: str, *, style: str) -> None:
         place = f"{self._stage:<8} trial {record.number:>3}/{self._trials}"
         self._console.print(f"{place}  {text}", style=style, soft_wrap=True, markup=False)
+
+
+@contextmanager
+def _tracking_is_optional() -> Iterator[None]:
+    """A tracking server that is away for a moment must not end a search: it is a warning."""
+    from mlflow import MlflowException
+
+    try:
+        yield
+    except (D3KEError, MlflowException) as error:
+        _LOG.warning("MLflow: %s", " ".join(str(error).split()))
+
+
+def _close(tracker: RunTracker, record: TrialRecord) -> None:
+    """End a trial's run."""
+    errors = {f"best/{name}": value for name, value in record.errors.items() if value is not None}
+    tracker.log_metrics(errors)
+    tracker.tag("trial_state", record.state)
+    tracker.finish(succeeded=record.state != "failed")
 
 
 def outcome_line(record: TrialRecord, best: TrialRecord | None) -> str:
