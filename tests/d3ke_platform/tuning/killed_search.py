@@ -32,9 +32,9 @@ def run(search, make_job, **changes):
     run_search(search, make_job, **{**options, **changes})
 
 
-def slow_job(record):
+def slow_job(record, **options):
     """Epochs of a third of a second, so that a kill meets trials in the middle."""
-    return tuning_cases.toy_job(record, epoch_s=0.35)
+    return tuning_cases.toy_job(record, epoch_s=0.35, **options)
 
 
 if __name__ == "__main__":

@@ -40,31 +40,6 @@ class Listener(Observer):
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_trials_run_side_by_side_and_failures_do_not_stop_the_search(tmp_path):
-    listener = Listener()
-    search = make_search(tmp_path / "search", trials=6, observer=listener)
-    died = tmp_path / "died"
-
-    def make_job(record):
-        options = {3: {"fails": "a label is\nmissing"}, 2: {"dies_once": str(died)}}
-        return toy_job(record, **options.get(record.number, {}))
-
-    killed_search.run(search, make_job)
-    records = {record.number: record for record in search.ledger.records}
-    assert len(records) == 6
-    assert records[1].state == "finished"
-    assert (records[3].state, records[3].reason) == ("failed", "ValueError: a label is missing")
-    # The second trial's process died in its second epoch; it went on from its checkpoint.
-    assert died.exists()
-    assert records[2].state in ("finished", "stopped")
-    assert [r["epoch"] for r in search.ledger.rows(2)] == list(range(1, records[2].epochs + 1))
-    assert records[2].epochs >= 2
-    assert listener.heard[:2] == [("started", 1), ("started", 2)]
-    assert {r.state for r in records.values()} <= {"finished", "stopped", "failed"}
-    assert not list((tmp_path / "search").glob(".tune-*"))
-
-
-@pytest.mark.usefixtures("ray_session")
 def test_a_trial_of_two_workers_is_a_ray_train_run(tmp_path):
     search = make_search(tmp_path / "search", trials=1, trial_workers=2)
     share = shares(cpus=4, gpus=0, workers=2)
@@ -87,19 +62,19 @@ def records_on_disk(folder):
     return {path.name: json.loads(path.read_text()) for path in sorted(folder.glob("trial_*.json"))}
 
 
-def test_a_killed_search_goes_on_and_keeps_what_is_finished(tmp_path, request):
-    folder = tmp_path / "search"
+def kill_in_the_middle(folder, trials):
+    """Run a search in a process of its own; SIGKILL once two trials are over and one has begun."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     script = str(Path(killed_search.__file__))
-    process = subprocess.Popen([sys.executable, script, str(folder), "6"], env=environment)
+    process = subprocess.Popen([sys.executable, script, str(folder), str(trials)], env=environment)
 
     def in_the_middle():
         assert process.poll() is None
-        states = [r["state"] for r in records_on_disk(folder).values()]
-        running = folder / "trials" / f"{states.count('running') and len(states):04d}"
-        return (
-            sum(state != "running" for state in states) >= 2
-            and (running / "last" / "progress.json").exists()
+        records = records_on_disk(folder).values()
+        begun = [r["number"] for r in records if r["state"] == "running"]
+        checkpoint = "last/progress.json"
+        return len(records) - len(begun) >= 2 and any(
+            (folder / "trials" / f"{number:04d}" / checkpoint).exists() for number in begun
         )
 
     try:
@@ -107,29 +82,48 @@ def test_a_killed_search_goes_on_and_keeps_what_is_finished(tmp_path, request):
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
+
+
+def test_a_killed_search_goes_on_and_failures_do_not_stop_it(tmp_path, request):
+    folder, trials = tmp_path / "search", 8
+    kill_in_the_middle(folder, trials)
     before = records_on_disk(folder)
     over = {name for name, record in before.items() if record["state"] != "running"}
     contents = {name: (folder / name).read_text() for name in over}
     cut_off = [record["number"] for record in before.values() if record["state"] == "running"]
     assert cut_off
+    assert max(cut_off) < trials - 1
     request.getfixturevalue("ray_session")
     listener = Listener()
-    search = make_search(folder, trials=6, observer=listener)
-    killed_search.run(search, killed_search.slow_job)
+    search = make_search(folder, trials=trials, observer=listener)
+    died = tmp_path / "died"
+
+    def make_job(record):
+        options = {trials - 1: {"fails": "a label is\nmissing"}, trials: {"dies_once": str(died)}}
+        return killed_search.slow_job(record, **options.get(record.number, {}))
+
+    killed_search.run(search, make_job)
+    # What was finished is as it was; what was cut off comes first, two trials side by side.
     assert {name: (folder / name).read_text() for name in over} == contents
-    assert [number for kind, number in listener.heard if kind == "started"][: len(cut_off)] == (
-        cut_off
-    )
+    assert [kind for kind, _ in listener.heard[:2]] == ["started", "started"]
+    started = [number for kind, number in listener.heard if kind == "started"]
+    assert started == [*cut_off, *range(len(before) + 1, trials + 1)]
     after = records_on_disk(folder)
-    assert len(after) == 6
+    assert len(after) == trials
     for name, record in after.items():
-        assert record["state"] in ("finished", "stopped"), name
         if name in before:
             assert record["parameters"] == before[name]["parameters"]
         epochs = [row["epoch"] for row in search.ledger.rows(record["number"])]
         assert epochs == list(range(1, record["epochs"] + 1))
-    assert search.outcome().recipe_value == after["trial_0001.json"]["value"]
+    failed = after.pop(f"trial_{trials - 1:04d}.json")
+    assert (failed["state"], failed["reason"]) == ("failed", "ValueError: a label is missing")
+    assert {record["state"] for record in after.values()} <= {"finished", "stopped"}
+    # The last trial's process died in its second epoch; it went on from its checkpoint.
+    assert died.exists()
+    assert after[f"trial_{trials:04d}.json"]["epochs"] >= 2
     assert after["trial_0001.json"]["epochs"] == EPOCHS
+    assert search.outcome().recipe_value == after["trial_0001.json"]["value"]
+    assert not list(folder.glob(".tune-*"))
 
 
 @pytest.mark.usefixtures("ray_session")
