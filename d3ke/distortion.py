@@ -29,13 +29,16 @@ def distort(
 
 
 def undistort(
-    seen: Float[np.ndarray, "*n 2"], distortion: Float[np.ndarray, "5"]
+    seen: Float[np.ndarray, "*n 2"],
+    distortion: Float[np.ndarray, "5"],
+    *,
+    unreached: float | None = None,
 ) -> Float[np.ndarray, "*n 2"]:
     """Inverse of `distort`, to 1e-9, by Newton's method with bounded steps.
 
     OpenCV's own inverse stops after five simple steps, which leaves up to 0.1 px at the edge of a
     wide lens. Raises InvalidInputError for a position that no ray reaches: far outside the image,
-    where the polynomial folds back.
+    where the polynomial folds back; with `unreached` such a position becomes that value instead.
     """
     flat = np.array(seen, dtype=np.float64)
     for _ in range(ITERATIONS):
@@ -45,9 +48,10 @@ def undistort(
         step = _solve_symmetric(_jacobian(flat, distortion), missing)
         length = np.linalg.norm(step, axis=-1, keepdims=True)
         flat = flat + step * np.minimum(1.0, LONGEST_STEP / np.maximum(length, 1e-300))
-    if np.abs(seen - distort(flat, distortion)).max() > 1e-9:
+    found = (np.abs(seen - distort(flat, distortion)) <= 1e-9).all(axis=-1)
+    if unreached is None and not found.all():
         raise InvalidInputError("pixel", "no ray reaches it: too far outside the distorted image")
-    return flat
+    return flat if unreached is None else np.where(found[..., None], flat, unreached)
 
 
 def _jacobian(

@@ -17,7 +17,7 @@ from d3ke.kinematics.opensim_library import load_model, load_opensim
 from d3ke.kinematics.trc import MarkerTrajectories
 
 _VERSION = 1
-_BUILTIN = ("smplh", "anny")
+_BUILTIN = ("smplh", "anny", "mediapipe")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,10 +73,11 @@ class MarkerSet:
 
     @classmethod
     def builtin(cls, name: str) -> MarkerSet:
-        """A marker set on the built-in model, made for points of a body mesh.
+        """A marker set on the built-in model, made for one kind of points.
 
         `smplh`: the reference's markers for the SMPL-H mesh. `anny`: the same names, registered
-        to the Anny mesh.
+        to the Anny mesh. `mediapipe`: landmarks of MediaPipe's pose landmarker that tell the
+        pose of limbs, trunk and head, registered to rendered people.
         """
         if name not in _BUILTIN:
             raise UnknownNameError("marker set", name, _BUILTIN)

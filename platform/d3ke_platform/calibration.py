@@ -21,21 +21,34 @@ import numpy as np
 
 from d3ke.arrays import FloatArray
 from d3ke.camera import Camera
-from d3ke.errors import InvalidInputError
+from d3ke.errors import InvalidInputError, UnknownNameError
 
-# Motion-capture worlds are z up. Ground axes (x, y, z) are their (y, z, x), as Pose2Sim does.
-_GROUND_FROM_WORLD = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
 _HALF_TURN_ABOUT_X = np.diag([1.0, -1.0, -1.0])
+# Motion-capture worlds are z up. Ground axes (x, y, z) are then their (y, z, x), as Pose2Sim does.
+_GROUND_FROM_WORLD = {
+    "x": np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]),
+    "y": np.eye(3),
+    "z": np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]),
+}
+UP_AXES = ("x", "y", "z", "-x", "-y", "-z")
+"""Axes of a calibration's world that may point up."""
 _QUALISYS_SUBPIXELS = 64.0
 
 
-def read_cameras(path: str | Path) -> dict[str, Camera]:
+def read_cameras(path: str | Path, *, up_axis: str = "z") -> dict[str, Camera]:
     """Cameras of a calibration file by name.
+
+    Args:
+        path: the file.
+        up_axis: axis of the file's world that points up, one of `UP_AXES`; z in Qualisys' and
+            Pose2Sim's files. A .json file's world is the ground, whatever is given.
 
     Raises:
         InvalidInputError: the file is missing, of an unknown kind, or not what its name says.
+        UnknownNameError: no such axis.
     """
     file = Path(path)
+    to_ground = ground_from_world(up_axis)
     readers = {".txt": _read_qualisys, ".toml": _read_pose2sim, ".json": _read_json}
     if file.suffix not in readers:
         raise InvalidInputError(
@@ -50,7 +63,23 @@ def read_cameras(path: str | Path) -> dict[str, Camera]:
         raise InvalidInputError(f"camera file {path}", reason) from error
     if not cameras:
         raise InvalidInputError(f"camera file {path}", "names no camera")
-    return cameras
+    if file.suffix == ".json":
+        return cameras
+    return {
+        name: replace(camera, rotation=camera.rotation @ to_ground.T)
+        for name, camera in cameras.items()
+    }
+
+
+def ground_from_world(up_axis: str) -> FloatArray:
+    """Rotation [3,3] of a world with that axis up into the ground (y up); the heading is free.
+
+    Raises UnknownNameError.
+    """
+    if up_axis not in UP_AXES:
+        raise UnknownNameError("up axis", up_axis, UP_AXES)
+    upright = _GROUND_FROM_WORLD[up_axis.removeprefix("-")]
+    return _HALF_TURN_ABOUT_X @ upright if up_axis.startswith("-") else upright
 
 
 def camera_for_video(camera: Camera, size: tuple[int, int], name: str) -> Camera:
@@ -116,7 +145,7 @@ def _pose2sim_camera(table: Mapping[str, Any]) -> Camera:
     k1, k2, p1, p2, *rest = table["distortions"]
     return Camera(
         intrinsics=np.array(table["matrix"], float),
-        rotation=np.asarray(rotation, float) @ _GROUND_FROM_WORLD.T,
+        rotation=np.asarray(rotation, float),
         translation=np.array(table["translation"], float),
         distortion=np.array([k1, k2, p1, p2, rest[0] if rest else 0.0], float),
         size=(round(table["size"][0]), round(table["size"][1])),
@@ -145,7 +174,7 @@ def _qualisys_camera(element: ElementTree.Element) -> Camera:
     position = np.array([float(pose.attrib[axis]) for axis in "xyz"]) / 1000
     return Camera(
         intrinsics=_qualisys_intrinsics(lens, left, top),
-        rotation=_orthonormal(rotation) @ _GROUND_FROM_WORLD.T,
+        rotation=_orthonormal(rotation),
         translation=-rotation @ position,
         distortion=_qualisys_distortion(lens),
         size=(

@@ -37,6 +37,7 @@ _FOLDERS = (
     "videos",
     "units",
     "boxes",
+    "views",
     "labels",
     "crops",
     "rejects",

@@ -10,10 +10,12 @@ from d3ke_platform import storage
 from d3ke_platform.errors import UsageError
 from d3ke_platform.sources import Source
 from d3ke_platform.sources.bmlmovi import BMLMoViSettings, BMLMoViSource
+from d3ke_platform.sources.multicamera import MultiCameraSource
+from d3ke_platform.sources.multicamera_settings import MultiCameraSettings
 from d3ke_platform.sources.opensim_settings import OpenSimSettings
 from d3ke_platform.sources.synthetic import SyntheticSettings, SyntheticSource
 
-SOURCES = ("synthetic", "opensim", "bmlmovi")
+SOURCES = ("synthetic", "multicamera", "opensim", "bmlmovi")
 SOLVERS = ("batched", "opensim")
 
 
@@ -71,12 +73,14 @@ class PrepareSettings:
     output: str = ""
     """Folder of the data set; one that holds part of it is completed. Only --check needs none."""
     source: str = "synthetic"
-    """Where recordings come from: synthetic (the embedded data set), opensim (trial folders of
-    OpenSim users), bmlmovi (BML-MoVi)."""
+    """Where recordings come from: synthetic (the embedded data set), multicamera (videos of
+    calibrated cameras), opensim (trial folders of OpenSim users), bmlmovi (BML-MoVi)."""
     input: str = ""
     """Folder of the recordings; for every source but synthetic."""
     synthetic: SyntheticSettings = field(default_factory=SyntheticSettings)
     """The embedded data set."""
+    multicamera: MultiCameraSettings = field(default_factory=MultiCameraSettings)
+    """Videos of several calibrated cameras, in Pose2Sim's layout."""
     opensim: OpenSimSettings = field(default_factory=OpenSimSettings)
     """OpenSim users' trial folders."""
     bmlmovi: BMLMoViSettings = field(default_factory=BMLMoViSettings)
@@ -89,7 +93,8 @@ class PrepareSettings:
     """Finds people where the source does not know their boxes: auto, mediapipe, fasterrcnn,
     fallback or none (the whole picture)."""
     pose_model: str = ""
-    """MediaPipe pose landmarker .task file for the detector."""
+    """MediaPipe pose landmarker .task file: for the detector, and for the keypoints of multicamera;
+    else the environment variable D3KE_POSE_MODEL."""
     detector_weights: str = ""
     """Local weights for the Faster R-CNN detector."""
     check: bool = False
@@ -121,7 +126,11 @@ class PrepareSettings:
             )
 
     def build_source(self) -> Source:
-        """The chosen source of recordings."""
+        """The chosen source of recordings. Raises D3KEError when it lacks something it needs."""
+        if self.source == "multicamera":
+            return MultiCameraSource(
+                self.multicamera, folder=self.input, pose_model=self.pose_model
+            )
         if self.source == "opensim":
             from d3ke_platform.sources.opensim_trials import OpenSimSource
 

@@ -14,6 +14,20 @@ from d3ke_platform.stages.body_box import body_box
 from d3ke_platform.stages.decode import Frame
 from d3ke_platform.stages.detect import Detection
 
+LANDMARK_NAMES = (
+    "nose",
+    *("left_eye_inner", "left_eye", "left_eye_outer"),
+    *("right_eye_inner", "right_eye", "right_eye_outer"),
+    *("left_ear", "right_ear", "mouth_left", "mouth_right"),
+    *(
+        f"{side}_{part}"
+        for part in ("shoulder", "elbow", "wrist", "pinky", "index", "thumb", "hip", "knee")
+        for side in ("left", "right")
+    ),
+    *(f"{side}_{part}" for part in ("ankle", "heel", "foot_index") for side in ("left", "right")),
+)
+"""MediaPipe's names of the 33 landmarks, in its order."""
+
 
 class Landmarks(NamedTuple):
     """The 33 pose landmarks of one person in one frame."""
@@ -24,6 +38,8 @@ class Landmarks(NamedTuple):
     """[33,3] m from the middle of the hips, axes parallel to the image's."""
     presence: FloatArray
     """[33] probability of lying within the picture."""
+    visibility: FloatArray
+    """[33] probability of lying within the picture and not behind something."""
 
 
 class MediaPipeDetector:
@@ -92,4 +108,5 @@ def _first_person(result: Any, width: int, height: int) -> Landmarks | None:
         pixels=np.array([[p.x * width - 0.5, p.y * height - 0.5] for p in image]),
         metres=np.array([[p.x, p.y, p.z] for p in world]),
         presence=np.array([p.presence for p in image]),
+        visibility=np.array([p.visibility for p in image]),
     )
