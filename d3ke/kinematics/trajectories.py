@@ -72,15 +72,17 @@ def smooth_butterworth(
 
     if order < 2 or order % 2:
         raise InvalidInputError("filter order", f"{order} is not even and positive")
-    raised = cutoff_hz / (np.sqrt(2.0) - 1.0) ** (1.0 / order)
-    if cutoff_hz < 0.0 or raised >= rate_hz / 2.0:
-        highest = rate_hz / 2.0 * (np.sqrt(2.0) - 1.0) ** (1.0 / order)
+    if not 0.0 <= cutoff_hz < rate_hz / 2.0:
         raise InvalidInputError(
             "cut-off",
-            f"{cutoff_hz:g} Hz is outside 0 to {highest:.3g} Hz for {rate_hz:g} frames a second",
+            f"{cutoff_hz:g} Hz is outside 0 to {rate_hz / 2.0:g} Hz, half of the "
+            f"{rate_hz:g} frames a second",
         )
     if cutoff_hz == 0.0:
         return trajectories.copy()
+    # Both passes: gain 1 / (1 + x^order), x the ratio of the frequencies as the filter warps them.
+    warped = np.tan(np.pi * cutoff_hz / rate_hz) / (np.sqrt(2.0) - 1.0) ** (1.0 / order)
+    raised = np.arctan(warped) * rate_hz / np.pi
     sections = butter(order // 2, raised, fs=rate_hz, output="sos")
     # The filter rings for about a period of its cut-off: reflected ends as long as that.
     pad = max(3 * order, round(rate_hz / cutoff_hz))

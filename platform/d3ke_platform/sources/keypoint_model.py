@@ -2,9 +2,9 @@
 
 Twenty joint and face points tell the limbs, the trunk as a whole and the head, but not which level
 of the spine bends, how the shoulder girdle sits or how a forearm is turned. So the spine's levels
-share the trunk's side bend and turn, the girdle follows the raised arm (the model's own couplers),
-and what is left is held at its default. The pelvis takes the tilt of the trunk, because hip points
-lie on the axis it tilts about.
+share the trunk's side bend and turn, the girdle follows the raised arm, and what is left is held at
+its default. The pelvis takes the tilt of the trunk, because hip points lie on the axis it tilts
+about: free flexion of the spine would fit 5 mm better with pelvis and hips 10 degrees off.
 """
 
 from __future__ import annotations
@@ -27,9 +27,15 @@ SHARED_BENDS: Mapping[str, str] = {
 """Coordinate of the spine -> the one it equals: side bend and turn are spread over seven levels."""
 
 _BOTH = ("", "_l")
-_GIRDLE = ("sternoclavicular_r2", "sternoclavicular_r3", "acromioclavicular_r2")
-GIRDLE_COUPLERS = tuple(f"{name}_con{side}" for name in _GIRDLE for side in _BOTH)
-"""Couplers that the model holds but does not enforce: the girdle as a function of arm elevation."""
+GIRDLE: Mapping[str, tuple[float, float]] = {
+    "sternoclavicular_r2": (-0.029, -0.279),
+    "sternoclavicular_r3": (0.079, 0.012),
+    "acromioclavicular_r2": (-0.643, 1.092),
+}
+"""Coordinate of the shoulder girdle -> slope and constant [rad] of its line over arm elevation, as
+people move it who are labelled by markers on scapula and clavicle (fitted by
+`landmark_registration`; they stay within 3.5 degrees of it). The model holds couplers for these,
+which it does not enforce; with their own lines shoulders hang 40 mm further forward."""
 
 LOCKED = (
     *(f"{level}_FE" for level in ("L5_S1", *_LEVELS)),
@@ -53,14 +59,6 @@ _TRUNK_BODIES = (
 )
 _NECK_BODIES = ("head_neck", *(f"cerv{level}" for level in range(6, 0, -1)))
 _GIRDLE_BODIES = ("clavicle", "clavphant", "scapula", "scapphant", "humphant", "humphant1")
-_BODY_SIZE: Pairs = (
-    ("right_hip", "right_knee"),
-    ("left_hip", "left_knee"),
-    ("right_knee", "right_ankle"),
-    ("left_knee", "left_ankle"),
-    ("mid_hip", "mid_shoulder"),
-)
-"""What bodies without a measurement of their own grow with: the long segments."""
 
 
 def scaling_settings() -> ScalingSettings:
@@ -77,21 +75,18 @@ def measurements() -> MeasurementSet:
     from d3ke.skeleton import MeasurementSet
 
     entries: dict[str, tuple[Pairs, list[tuple[str, str]]]] = {
-        "body": (
-            _BODY_SIZE,
+        # All between hips and shoulders grows alike, so that the trunk has its length.
+        "trunk_length": (
+            (("mid_hip", "mid_shoulder"),),
             [
                 ("pelvis", "xy"),
-                *((body, "xz") for body in (*_TRUNK_BODIES, *_NECK_BODIES)),
-                *((body, "y") for body in _NECK_BODIES),
-                ("thorax", "x"),
+                *((body, "xyz") for body in _TRUNK_BODIES),
+                ("thorax", "xy"),
                 *((body + side, "xy") for body in _GIRDLE_BODIES for side in _BOTH),
             ],
         ),
         "pelvis_width": ((("right_hip", "left_hip"),), [("pelvis", "z")]),
-        "trunk_length": (
-            (("mid_hip", "mid_shoulder"),),
-            [*((body, "y") for body in _TRUNK_BODIES), ("thorax", "y")],
-        ),
+        "neck_length": ((("mid_shoulder", "mid_ear"),), [(b, "xyz") for b in _NECK_BODIES]),
         "shoulder_width": (
             (("right_shoulder", "left_shoulder"),),
             [("thorax", "z"), *((b + side, "z") for b in _GIRDLE_BODIES for side in _BOTH)],
@@ -121,7 +116,7 @@ def predicted_set(marker_set: MarkerSet) -> PredictedSet:
     from d3ke_platform.sources.landmarks import other_side
 
     paper = PredictedSet.full_body()
-    coupled = (name + side for name in (*_GIRDLE, "shoulder1_r2") for side in _BOTH)
+    coupled = (name + side for name in (*GIRDLE, "shoulder1_r2") for side in _BOTH)
     dropped = {*LOCKED, *SHARED_BENDS, *coupled}
     kept = {
         name: weight
@@ -151,13 +146,13 @@ def write_keypoint_model(path: Path, marker_set: MarkerSet) -> None:
 
     model = load_model(full_body_model_path())
     coordinates = model.updCoordinateSet()
-    slopes = _enforce_girdle(model)
+    lines = _couple_girdle(model)
     for dependent, independent in SHARED_BENDS.items():
         _couple(model, dependent, independent)
     for side in _BOTH:
         coordinates.get(f"shoulder_elv{side}").setDefaultValue(_ARM_RAISED)
-    for dependent, (independent, slope) in slopes.items():
-        value = slope * coordinates.get(independent).getDefaultValue()
+    for dependent, (independent, slope, constant) in lines.items():
+        value = slope * coordinates.get(independent).getDefaultValue() + constant
         coordinates.get(dependent).setDefaultValue(value)
     for name in LOCKED:
         coordinates.get(name).setDefaultLocked(True)
@@ -165,21 +160,25 @@ def write_keypoint_model(path: Path, marker_set: MarkerSet) -> None:
     model.printToXML(str(path))
 
 
-def _enforce_girdle(model: Any) -> dict[str, tuple[str, float]]:
-    """Enforces the girdle's couplers; dependent -> (driver, slope) of every coupler there is."""
+def _couple_girdle(model: Any) -> dict[str, tuple[str, float, float]]:
+    """Enforces the girdle's lines; dependent -> (driver, slope, constant) of every coupler."""
     from d3ke.kinematics.opensim_library import load_opensim
 
     opensim = load_opensim()
-    slopes = {}
+    lines = {}
     for constraint in model.updConstraintSet():
-        if constraint.getName() in GIRDLE_COUPLERS:
-            constraint.set_isEnforced(True)
         coupler = opensim.CoordinateCouplerConstraint.safeDownCast(constraint)
-        if coupler is not None:
-            driver = coupler.getIndependentCoordinateNames().get(0)
-            slope = opensim.LinearFunction.safeDownCast(coupler.getFunction()).getSlope()
-            slopes[coupler.getDependentCoordinateName()] = (driver, float(slope))
-    return slopes
+        if coupler is None:
+            continue
+        dependent = coupler.getDependentCoordinateName()
+        own = GIRDLE.get(dependent.removesuffix("_l"))
+        if own is not None:
+            coupler.setFunction(opensim.LinearFunction(*own))
+            coupler.set_isEnforced(True)
+        line = opensim.LinearFunction.safeDownCast(coupler.getFunction())
+        driver = coupler.getIndependentCoordinateNames().get(0)
+        lines[dependent] = (driver, float(line.getSlope()), float(line.getIntercept()))
+    return lines
 
 
 def _couple(model: Any, dependent: str, independent: str) -> None:
