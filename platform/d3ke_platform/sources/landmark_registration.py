@@ -1,14 +1,15 @@
-"""Makes the marker set "mediapipe": where the pose landmarker's landmarks lie on the built-in model.
+"""Makes the marker set "mediapipe": where the landmarker's landmarks lie on the built-in model.
 
 A landmark is a point that people marked in pictures, not a joint centre. Its place on the bones is
 measured here: people whose skeleton is known (Anny bodies, labelled through their own markers) are
 rendered for a ring of cameras, the landmarker looks at the pictures, its landmarks are triangulated
-and expressed in the axes of the scaled model's bodies. The median over people, movements and frames,
-left and right mirrored, is the landmark's place.
+and expressed in the axes of the scaled model's bodies. The median over a person's movements, then
+the mean over people, left and right mirrored, is the landmark's place.
 
 Run `python -m d3ke_platform.sources.landmark_registration POSE_MODEL.task OUTPUT.json` after a
 change of the built-in model or of the marker set "anny"; the result ships as
-d3ke/kinematics/marker_sets/mediapipe.json. It takes about ten minutes on one core.
+d3ke/kinematics/marker_sets/mediapipe.json. It takes about five minutes on two free cores. The lines
+of `keypoint_model.GIRDLE` are `girdle_lines` of the same sightings.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from d3ke_platform.sources.anny_markers import static_markers, virtual_markers
 from d3ke_platform.sources.anny_phenotype import Phenotype
 from d3ke_platform.sources.anny_registration import registration_phenotypes
 from d3ke_platform.sources.appearance import dress, sample_appearance
-from d3ke_platform.sources.keypoint_model import write_keypoint_model
+from d3ke_platform.sources.keypoint_model import GIRDLE, write_keypoint_model
 from d3ke_platform.sources.landmarks import (
     LANDMARKS,
     MIDPOINTS,
@@ -145,6 +146,21 @@ def with_middles(places: FloatArray) -> MarkerSet:
         rotation, origin = pose.body_rotations[index].numpy(), pose.body_positions[index].numpy()
         middles.append(rotation.T @ (point - origin))
     return landmark_marker_set(places, np.array(middles))
+
+
+def girdle_lines(
+    skeleton: Skeleton, sightings: Sequence[Sighting]
+) -> dict[str, tuple[float, float]]:
+    """Slope and constant [rad] of each coordinate of `GIRDLE` over arm elevation, of both sides."""
+    labels = np.concatenate([sighting.coordinates for sighting in sightings])
+
+    def both_sides(name: str) -> FloatArray:
+        sides = skeleton.index_of("coordinate", [name, f"{name}_l"])
+        return np.asarray(labels[:, sides].ravel())
+
+    raised = both_sides("shoulder_elv")
+    lines = {name: np.polyfit(raised, both_sides(name), 1) for name in GIRDLE}
+    return {name: (float(slope), float(constant)) for name, (slope, constant) in lines.items()}
 
 
 class Studio:

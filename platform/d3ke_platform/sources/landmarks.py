@@ -10,10 +10,8 @@ from d3ke.arrays import FloatArray
 from d3ke.kinematics import MarkerSet
 from d3ke_platform.sources.keypoint_model import LOCKED
 
-_SIDES = (
-    ("right", "_r", ""),
-    ("left", "_l", "_l"),
-)  # name, suffix of the legs', of the arms' bodies
+# Side, suffix of the legs' bodies, of the arms' bodies.
+_SIDES = (("right", "_r", ""), ("left", "_l", "_l"))
 
 LANDMARKS: Mapping[str, str] = {
     "nose": "skull",

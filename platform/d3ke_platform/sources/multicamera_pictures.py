@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 
-from d3ke.arrays import FloatArray, ImageArray
-from d3ke.camera import project
-from d3ke_platform import files
-from d3ke_platform.sources.multicamera_trial import TriangulatedTrial
-from d3ke_platform.sources.multicamera_views import View
-from d3ke_platform.stages.crop import encode_jpeg
-from d3ke_platform.stages.decode import frames
-from d3ke_platform.stages.detect_mediapipe import LANDMARK_NAMES
+from d3ke.arrays import BoolArray, FloatArray, ImageArray
 
 Color = tuple[int, int, int]
 
@@ -45,29 +36,8 @@ _USED, _LEFT_OUT, _SHADOW = (120, 255, 160), (255, 60, 60), (20, 20, 20)
 _LONGEST_SIDE = 1280
 
 
-def write_view_picture(path: Path, trial: TriangulatedTrial, view: View, index: int) -> None:
-    """Write the middle frame of a view as a JPEG with its landmarks.
-
-    Lines: the smoothed trajectories. Rings: what the landmarker saw, green where the point rests
-    on it, red where this view was left out.
-    """
-    row = len(trial.trajectories) // 2
-    frame = next(frames(view.video, first=trial.first + row, count=1))
-    points = project(trial.cameras[index], trial.trajectories[row])
-    chosen = [LANDMARK_NAMES.index(name) for name in trial.landmarks]
-    seen = view.pixels[trial.first + row, chosen]
-    image = draw_landmarks(
-        frame.image,
-        dict(zip(trial.landmarks, points, strict=True)),
-        seen,
-        trial.seen.used[index, row],
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_bytes(path, encode_jpeg(image))
-
-
 def draw_landmarks(
-    image: ImageArray, points: dict[str, FloatArray], seen: FloatArray, used: FloatArray
+    image: ImageArray, points: dict[str, FloatArray], seen: FloatArray, used: BoolArray
 ) -> ImageArray:
     """The picture with lines between the points and rings where they were seen.
 
@@ -84,10 +54,12 @@ def draw_landmarks(
     places = {name: (point + 0.5) * scale - 0.5 for name, point in points.items()}
     for thickness, shadow in ((4.0, True), (2.0, False)):
         for start, end in BONES:
-            ends = places.get(start), places.get(end)
-            if ends[0] is not None and ends[1] is not None and np.isfinite(ends).all():
+            if start not in places or end not in places:
+                continue
+            if np.isfinite([places[start], places[end]]).all():
                 color = _SHADOW if shadow else _side(start, end)
-                cv2.line(drawn, *map(_pixel, ends), color, round(thickness * unit), cv2.LINE_AA)
+                ends = _pixel(places[start]), _pixel(places[end])
+                cv2.line(drawn, *ends, color, round(thickness * unit), cv2.LINE_AA)
     for point, is_used in zip((seen + 0.5) * scale - 0.5, used, strict=True):
         if np.isfinite(point).all():
             color = _USED if is_used else _LEFT_OUT

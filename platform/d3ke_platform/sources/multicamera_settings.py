@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from d3ke.errors import InvalidInputError, UnknownNameError
-from d3ke.kinematics.triangulation import TriangulationSettings
 from d3ke_platform.calibration import UP_AXES
 from d3ke_platform.errors import UsageError
 from d3ke_platform.sources.ground_axes import AUTO
@@ -18,8 +17,17 @@ class MultiCameraSettings:
     up_axis: str = AUTO
     """Axis of the calibration's world that points up: x, y, z, -x, -y, -z; auto: the one people
     stand along."""
-    triangulation: TriangulationSettings = field(default_factory=TriangulationSettings)
-    """Which views make a point."""
+    min_views: int = 2
+    """A landmark seen by fewer cameras is missing."""
+    confidence_threshold: float = 0.3
+    """A view takes part where the landmarker is at least this sure that it sees the landmark."""
+    scale_px: float = 10.0
+    """Reprojection errors well below count by their square, those well above hardly grow, px."""
+    outlier_px: float = 30.0
+    """A view further off than this is left out of a point if enough others remain, px; for videos
+    about 2000 px large."""
+    max_error_px: float = 30.0
+    """A landmark whose mean reprojection error stays above this is missing, px."""
     max_frame_difference: int = 2
     """Videos of a trial may differ in length by this many frames, which are cut off at the end."""
     max_gap_s: float = 0.2
@@ -57,6 +65,15 @@ class MultiCameraSettings:
         for name in ("max_frame_difference", "max_gap_s", "cutoff_hz"):
             if not getattr(self, name) >= 0:
                 raise InvalidInputError(f"multicamera.{name}", f"{getattr(self, name)} is negative")
+        if self.min_views < 2:
+            raise InvalidInputError("multicamera.min_views", f"{self.min_views} is below 2")
+        if not 0.0 <= self.confidence_threshold <= 1.0:
+            raise InvalidInputError(
+                "multicamera.confidence_threshold", f"{self.confidence_threshold} is not in 0 to 1"
+            )
+        for name in ("scale_px", "outlier_px", "max_error_px"):
+            if not getattr(self, name) > 0:
+                raise InvalidInputError(f"multicamera.{name}", f"{getattr(self, name)} px")
         if min(self.validation_subjects, self.test_subjects) < 0:
             raise InvalidInputError("multicamera", "a number of held-out subjects is negative")
         if not 2.0 <= self.mass_kg <= 350.0:

@@ -1,4 +1,4 @@
-"""One trial of several views: points in space, smooth trajectories, and how well the views agree."""
+"""One trial of several views: points in space, smooth trajectories, how well the views agree."""
 
 from __future__ import annotations
 

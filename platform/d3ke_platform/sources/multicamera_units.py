@@ -16,7 +16,7 @@ from d3ke_platform.sources.multicamera_layout import (
 )
 from d3ke_platform.sources.multicamera_settings import parse_static
 
-VIEW, GROUND, TRIAL, STATIC = range(4)
+VIEW, GROUND, TRIAL, STATIC, REPORT = range(5)
 """Phases of making."""
 
 
@@ -106,4 +106,14 @@ def static_unit(subject: str, static: str, trials: Sequence[TrialFolder]) -> dic
         "trials": list(own.values()),
         "static_trial": own.get(wanted, ""),
         "static_frame": frame,
+    }
+
+
+def report_unit(trials: Sequence[TrialFolder]) -> dict[str, Any]:
+    """The unit of the quality page's section."""
+    return {
+        "unit": "triangulation_report",
+        "phase": REPORT,
+        "subject": "",
+        "trials": [trial.trial_id for trial in trials],
     }

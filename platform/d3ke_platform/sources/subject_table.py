@@ -101,7 +101,7 @@ def _rows(path: Path) -> Iterable[tuple[str, dict[str, Any]]]:
         raise UsageError(f"{path} cannot be read as {path.suffix[1:]}: {error}.") from error
 
 
-def _facts(place: str, row: Mapping[str | None, Any]) -> SubjectFacts:
+def _facts(place: str, row: Mapping[str, Any]) -> SubjectFacts:
     values: dict[str, Any] = {}
     for name, value in row.items():
         if name not in _COLUMNS:

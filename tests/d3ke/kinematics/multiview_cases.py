@@ -14,7 +14,7 @@ LENS = np.array([-0.12, 0.06, 0.0015, -0.001, -0.01])
 
 
 def ring(count: int, *, lens: FloatArray | None = None) -> list[Camera]:
-    """Cameras 4 m around the origin, looking at the middle of a person; each focal length differs."""
+    """Cameras 4 m around the origin that look at a person, of different focal lengths."""
     cameras = []
     for index in range(count):
         angle = 2.0 * np.pi * index / count + 0.3

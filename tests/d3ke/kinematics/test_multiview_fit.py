@@ -86,7 +86,8 @@ def test_what_is_not_seen_weighs_nothing() -> None:
     pixels[0, :5], weights = np.nan, np.ones(pixels.shape[:2])
     weights[1, 5:9] = 0.0
     views = observe(cameras, pixels, weights)
-    assert not views.weights[0, :5].any() and not views.weights[1, 5:9].any()
+    assert not views.weights[0, :5].any()
+    assert not views.weights[1, 5:9].any()
     np.testing.assert_allclose(linear_points(views), points, atol=1e-8)
 
 

@@ -27,7 +27,8 @@ def test_short_gaps_are_filled_and_long_ones_stay() -> None:
     filled = fill_gaps(gappy, 10)
     np.testing.assert_allclose(filled[50:56, 0], track[50:56, 0], atol=2e-3)
     assert missing(filled)[100:120, 0].all()
-    assert missing(filled)[:4, 1].all() and not missing(filled)[200, 1]
+    assert missing(filled)[:4, 1].all()
+    assert not missing(filled)[200, 1]
     assert missing(filled).sum() == 24
     known = ~missing(gappy)
     np.testing.assert_array_equal(filled[known], gappy[known])
@@ -38,13 +39,19 @@ def test_filling_does_not_overshoot() -> None:
     step[10:] = 1.0
     step[8:12] = np.nan
     filled = fill_gaps(step, 4)
-    assert (np.diff(filled[:, 0, 0]) >= 0).all() and filled.min() == 0.0 and filled.max() == 1.0
+    assert (np.diff(filled[:, 0, 0]) >= 0).all()
+    assert filled.min() == 0.0
+    assert filled.max() == 1.0
 
 
 def test_the_filter_has_no_lag_and_the_stated_cut_off() -> None:
     """Gain at the cut-off is the root of a half; slow motion passes, fast noise does not."""
     middle = slice(150, 450)
-    for frequency, gain, tolerance in ((6.0, np.sqrt(0.5), 1e-3), (0.5, 1.0, 1e-3), (20.0, 0.0, 0.02)):
+    for frequency, gain, tolerance in (
+        (6.0, np.sqrt(0.5), 1e-3),
+        (0.5, 1.0, 1e-3),
+        (20.0, 0.0, 0.02),
+    ):
         source = wave(frequency)
         smoothed = smooth_butterworth(source, rate_hz=RATE, cutoff_hz=6.0)
         # Least-squares amplitude of the source in the result: exact phase, or it would be lower.
@@ -57,7 +64,8 @@ def test_stretches_between_gaps_do_not_see_each_other() -> None:
     track[300:320] = np.nan
     track[320:] += 100.0
     smoothed = smooth_butterworth(track, rate_hz=RATE, cutoff_hz=6.0)
-    assert missing(smoothed)[300:320].all() and missing(smoothed).sum() == 20
+    assert missing(smoothed)[300:320].all()
+    assert missing(smoothed).sum() == 20
     alone = smooth_butterworth(track[:300], rate_hz=RATE, cutoff_hz=6.0)
     np.testing.assert_array_equal(smoothed[:300], alone)
     short = np.arange(3.0)[:, None, None]

@@ -47,7 +47,8 @@ def test_two_wrong_views_of_five() -> None:
     pixels[3] += [-200.0, 60.0]
     found = triangulate(cameras, pixels, np.ones(pixels.shape[:3]))
     np.testing.assert_allclose(found.points, points, atol=1e-6)
-    assert not found.used[[1, 3]].any() and found.used[[0, 2, 4]].all()
+    assert not found.used[[1, 3]].any()
+    assert found.used[[0, 2, 4]].all()
 
 
 def test_hidden_points_rest_on_the_views_that_see_them() -> None:
@@ -58,8 +59,10 @@ def test_hidden_points_rest_on_the_views_that_see_them() -> None:
     pixels[1, 2] = np.nan  # nobody found in this frame
     pixels[:3, :, 4] = np.nan  # one view left
     found = triangulate(cameras, pixels, confidence)
-    assert not found.used[0, :, 0].any() and not found.used[1, 2].any()
-    assert np.isnan(found.points[:, 4]).all() and not found.used[:, :, 4].any()
+    assert not found.used[0, :, 0].any()
+    assert not found.used[1, 2].any()
+    assert np.isnan(found.points[:, 4]).all()
+    assert not found.used[:, :, 4].any()
     np.testing.assert_allclose(np.delete(found.points, 4, 1), np.delete(points, 4, 1), atol=1e-7)
 
 
@@ -70,7 +73,8 @@ def test_views_that_never_agree_leave_the_point_missing() -> None:
     settings = TriangulationSettings(min_views=3)
     found = triangulate(cameras, pixels, np.ones(pixels.shape[:3]), settings)
     assert np.isnan(found.points[0, 0]).all()
-    assert np.isfinite(found.points[1]).all() and np.isfinite(found.points[0, 1]).all()
+    assert np.isfinite(found.points[1]).all()
+    assert np.isfinite(found.points[0, 1]).all()
 
 
 def test_points_behind_a_camera_or_on_parallel_rays_are_missing() -> None:
@@ -97,7 +101,10 @@ def test_noise_is_averaged_by_confidence() -> None:
     """A view of low confidence and much noise does little harm."""
     cameras, points = ring(5), body_points(40, 5)
     rng = np.random.default_rng(3)
-    noise = rng.normal(0.0, 1.0, (5, 40, 5, 2)) * np.array([2.0, 2.0, 2.0, 2.0, 12.0])[:, None, None, None]
+    noise = (
+        rng.normal(0.0, 1.0, (5, 40, 5, 2))
+        * np.array([2.0, 2.0, 2.0, 2.0, 12.0])[:, None, None, None]
+    )
     pixels = pictures(cameras, points) + noise
     errors = {}
     for low in (0.31, 1.0):
