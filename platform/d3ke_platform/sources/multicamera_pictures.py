@@ -59,7 +59,7 @@ def draw_landmarks(
             if np.isfinite([places[start], places[end]]).all():
                 color = _SHADOW if shadow else _side(start, end)
                 ends = _pixel(places[start]), _pixel(places[end])
-                cv2.line(drawn, *ends, color, round(thickness * unit), cv2.LINE_AA)
+                cv2.line(drawn, *ends, color, max(1, round(thickness * unit)), cv2.LINE_AA)
     for point, is_used in zip((seen + 0.5) * scale - 0.5, used, strict=True):
         if np.isfinite(point).all():
             color = _USED if is_used else _LEFT_OUT

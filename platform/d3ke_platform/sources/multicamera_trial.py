@@ -123,7 +123,7 @@ def _extent(
 ) -> tuple[int, int]:
     """First frame, and the one after the last, in which most landmarks are placed."""
     there = (~missing(seen.points)).mean(axis=1) >= _FEWEST_LANDMARKS
-    if there.sum() < max(2.0, _SHORTEST_S * rate):
+    if there.sum() < min(max(2.0, _SHORTEST_S * rate), count):
         people = ", ".join(f"{view.camera} {view.found[:count].mean():.0%}" for view in views)
         raise InvalidInputError(
             what,
