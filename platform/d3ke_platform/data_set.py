@@ -6,7 +6,8 @@ subjects/<subject>{_static.trc,.osim,.parquet} trials/<trial>.trc videos/<record
 boxes/<recording>.parquet labels/<trial>.parquet crops/<recording>.parquet rejects/*.parquet
 summary.json quality.html quality.json quality_trials.parquet; units.json and units/<unit>.json keep
 what the source was asked for and has delivered; quality/ is what it adds to the page; notes.json
-what it found; subjects/<subject>/ setups and models of subjects that have their own.
+what it found; subjects/<subject>/ setups and models of subjects that have their own;
+views/ what several cameras saw.
 """
 
 from __future__ import annotations
