@@ -40,7 +40,7 @@ class TriangulationSettings:
     """A point seen by fewer cameras is missing."""
     confidence_threshold: float = 0.3
     """A view takes part where its confidence in the landmark is at least this, 0 to 1."""
-    scale_px: float = 10.0
+    scale_px: float = 20.0
     """Errors well below count by their square, those well above hardly more than once, px."""
     outlier_px: float = 30.0
     """A view further off than this is left out if enough views remain, px."""

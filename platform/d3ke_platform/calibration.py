@@ -166,6 +166,9 @@ def _qualisys_camera(element: ElementTree.Element) -> Camera:
             raise ValueError(f"camera without <{name}>")
         return found
 
+    if element.attrib.get("viewrotation", "0") != "0":
+        turn = element.attrib["viewrotation"]
+        raise ValueError(f"videos turned by {turn} degrees are not supported (viewrotation)")
     view, lens, pose = part("fov_video"), part("intrinsic"), part("transform")
     left, top = float(view.attrib["left"]), float(view.attrib["top"])
     axes = [[float(pose.attrib[f"r{row}{column}"]) for column in "123"] for row in "123"]

@@ -113,6 +113,10 @@ def test_undistort_inverts_distort_and_refuses_what_no_ray_reaches() -> None:
     barrel = np.array([-0.3, 0.0, 0.0, 0.0, 0.0])  # r - 0.3 r^3 never exceeds 0.703
     with pytest.raises(InvalidInputError, match="no ray"):
         undistort(np.array([[0.8, 0.0]]), barrel)
+    mixed = np.array([[0.8, 0.0], [0.1, 0.0]])
+    found = undistort(mixed, barrel, unreached=np.nan)
+    assert np.isnan(found[0]).all()
+    np.testing.assert_allclose(distort(found[1], barrel), mixed[1], atol=1e-9)
 
 
 @settings(max_examples=60, deadline=None)

@@ -4,7 +4,7 @@ Twenty joint and face points tell the limbs, the trunk as a whole and the head, 
 of the spine bends, how the shoulder girdle sits or how a forearm is turned. So the spine's levels
 share the trunk's side bend and turn, the girdle follows the raised arm, and what is left is held at
 its default. The pelvis takes the tilt of the trunk, because hip points lie on the axis it tilts
-about: free flexion of the spine would fit 5 mm better with pelvis and hips 10 degrees off.
+about: with the spine's flexion free its tilt is off by 10 degrees on average instead of 5.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from d3ke_platform.sources.multicamera_report import write_report
 from d3ke_platform.sources.multicamera_settings import MultiCameraSettings
 from d3ke_platform.sources.multicamera_trial import (
     TriangulatedTrial,
+    body_boxes,
     reprojection_table,
     trial_summary,
     triangulate_trial,
@@ -157,7 +158,8 @@ class MultiCameraMaker:
         recordings = []
         for view, camera in zip(views, trial.cameras, strict=True):
             recording = unit["views"][view.camera]["view"]
-            write_boxes(view, trial.first, count, folder / f"boxes/{recording}.parquet")
+            boxes = body_boxes(trial, view, camera)
+            write_boxes(view, boxes, trial.first, folder / f"boxes/{recording}.parquet")
             recordings.append(_recording_row(row, recording, view, camera, trial))
         return MadeUnit(trials=[row], recordings=recordings)
 

@@ -21,11 +21,11 @@ class MultiCameraSettings:
     """A landmark seen by fewer cameras is missing."""
     confidence_threshold: float = 0.3
     """A view takes part where the landmarker is at least this sure that it sees the landmark."""
-    scale_px: float = 10.0
-    """Reprojection errors well below count by their square, those well above hardly grow, px."""
+    scale_px: float = 20.0
+    """Reprojection errors well below count by their square, those well above hardly grow, px; for
+    videos about 2000 px large, as the next two."""
     outlier_px: float = 30.0
-    """A view further off than this is left out of a point if enough others remain, px; for videos
-    about 2000 px large."""
+    """A view further off than this is left out of a point if enough others remain, px."""
     max_error_px: float = 30.0
     """A landmark whose mean reprojection error stays above this is missing, px."""
     max_frame_difference: int = 2

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from d3ke.arrays import FloatArray
-from d3ke.camera import Camera
+from d3ke.camera import Camera, project, to_camera
 from d3ke.errors import InvalidInputError
 from d3ke.kinematics.trajectories import fill_gaps, missing, smooth_butterworth
 from d3ke.kinematics.triangulation import Triangulation, triangulate
 from d3ke_platform.schema import Column, Table
 from d3ke_platform.sources.multicamera_views import View, sized_camera
 from d3ke_platform.sources.static_pose import with_middles
+from d3ke_platform.stages.body_box import body_box
 from d3ke_platform.stages.detect_mediapipe import LANDMARK_NAMES
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class TriangulatedTrial:
     """[T, K, 3] m in ground; gaps filled and smoothed, NaN where gaps are long."""
     seen: Triangulation
     """Unfilled, unsmoothed points, errors and views."""
+    body: FloatArray
+    """[T, 33, 3] m: all of `LANDMARK_NAMES`, filled and smoothed; for boxes."""
     cameras: tuple[Camera, ...]
     """V, at the sizes of the views' pictures."""
 
@@ -93,36 +96,37 @@ def triangulate_trial(
         InvalidInputError: the views do not agree on a person anywhere, or a size is wrong.
     """
     sized = tuple(sized_camera(view, cameras[view.camera]) for view in views)
-    chosen = [LANDMARK_NAMES.index(name) for name in landmarks]
-    seen = triangulate(
+    whole = triangulate(
         sized,
-        np.stack([view.pixels[:count, chosen] for view in views]),
-        np.stack([view.confidence[:count, chosen] for view in views]),
+        np.stack([view.pixels[:count] for view in views]),
+        np.stack([view.confidence[:count] for view in views]),
         settings,
     )
+    chosen = [LANDMARK_NAMES.index(name) for name in landmarks]
     rate = float(np.mean([view.fps for view in views]))
-    first, last = _extent(what, seen, rate, views, count)
-    seen = Triangulation(
-        points=seen.points[first:last],
-        errors_px=seen.errors_px[:, first:last],
-        used=seen.used[:, first:last],
-    )
-    filled = fill_gaps(seen.points, round(max_gap_s * rate))
+    first, last = _extent(what, whole.points[:, chosen], rate, views, count)
+    filled = fill_gaps(whole.points[first:last], round(max_gap_s * rate))
+    body = smooth_butterworth(filled, rate_hz=rate, cutoff_hz=cutoff_hz)
     return TriangulatedTrial(
         first=first,
         rate_hz=rate,
         landmarks=tuple(landmarks),
-        trajectories=smooth_butterworth(filled, rate_hz=rate, cutoff_hz=cutoff_hz),
-        seen=seen,
+        trajectories=body[:, chosen],
+        seen=Triangulation(
+            points=whole.points[first:last, chosen],
+            errors_px=whole.errors_px[:, first:last, chosen],
+            used=whole.used[:, first:last, chosen],
+        ),
+        body=body,
         cameras=sized,
     )
 
 
 def _extent(
-    what: str, seen: Triangulation, rate: float, views: Sequence[View], count: int
+    what: str, points: FloatArray, rate: float, views: Sequence[View], count: int
 ) -> tuple[int, int]:
     """First frame, and the one after the last, in which most landmarks are placed."""
-    there = (~missing(seen.points)).mean(axis=1) >= _FEWEST_LANDMARKS
+    there = (~missing(points)).mean(axis=1) >= _FEWEST_LANDMARKS
     if there.sum() < min(max(2.0, _SHORTEST_S * rate), count):
         people = ", ".join(f"{view.camera} {view.found[:count].mean():.0%}" for view in views)
         raise InvalidInputError(
@@ -134,6 +138,19 @@ def _extent(
         )
     frames = np.flatnonzero(there)
     return int(frames[0]), int(frames[-1]) + 1
+
+
+def body_boxes(trial: TriangulatedTrial, view: View, camera: Camera) -> FloatArray:
+    """[T, 4] px around the whole body in a view; NaN in frames in which nobody is found.
+
+    From the triangulated body, which other views keep right where this one confuses the legs; from
+    the view's own landmarks where a part of the body is not triangulated.
+    """
+    boxes = view.boxes[trial.first : trial.first + len(trial.body)].copy()
+    pixels, metres = project(camera, trial.body), to_camera(camera, trial.body)
+    for frame in np.flatnonzero(np.isfinite(pixels).all(axis=(1, 2))):
+        boxes[frame] = body_box(pixels[frame], metres[frame] - metres[frame].mean(axis=0))
+    return boxes
 
 
 def reprojection_table(trial: TriangulatedTrial, views: Sequence[View]) -> Any:

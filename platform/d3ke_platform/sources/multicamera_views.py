@@ -111,18 +111,14 @@ def sized_camera(view: View, camera: Camera) -> Camera:
     return camera_for_video(camera, view.size, f"{view.camera} ({view.video.name})")
 
 
-def write_boxes(view: View, first: int, count: int, uri: files.Location) -> None:
-    """BOXES of a part of a view: smoothed, gaps bridged; frames count from `first`."""
-    part = slice(first, first + count)
-    detections = [
-        Detection(box, 1.0) if found else None
-        for box, found in zip(view.boxes[part], view.found[part], strict=True)
-    ]
-    track = complete_track(
-        str(view.video), detections, view.times[part], smoothing_s=DETECTION_SMOOTHING_S
-    )
+def write_boxes(view: View, boxes: FloatArray, first: int, uri: files.Location) -> None:
+    """BOXES of the part of a view from frame `first` on, [T, 4] px: smoothed, gaps bridged."""
+    times = view.times[first : first + len(boxes)]
+    found = np.isfinite(boxes).all(axis=-1)
+    detections = [Detection(box, 1.0) if f else None for box, f in zip(boxes, found, strict=True)]
+    track = complete_track(str(view.video), detections, times, smoothing_s=DETECTION_SMOOTHING_S)
     table = BOXES.to_arrow(
-        {"frame": np.arange(count), "box": track.boxes, "confidence": track.confidence}
+        {"frame": np.arange(len(boxes)), "box": track.boxes, "confidence": track.confidence}
     )
     files.write_table(uri, table)
 

@@ -84,6 +84,12 @@ def _pose(bend: float) -> dict[str, FloatArray]:
             f"{side}_wrist": wrist,
             f"{side}_ear": ear,
             f"{side}_eye": ear + np.array([0.08, 0.02, -0.04 * z]),
+            f"{side}_eye_inner": ear + np.array([0.09, 0.02, -0.05 * z]),
+            f"{side}_eye_outer": ear + np.array([0.07, 0.02, -0.03 * z]),
+            f"mouth_{side}": ear + np.array([0.09, -0.05, -0.04 * z]),
+            f"{side}_pinky": wrist + 0.3 * (wrist - elbow),
+            f"{side}_index": wrist + 0.35 * (wrist - elbow) + np.array([0.03, 0.0, 0.0]),
+            f"{side}_thumb": wrist + 0.2 * (wrist - elbow) + np.array([0.05, 0.0, 0.0]),
         }
     places["nose"] = np.array([0.13, hip_height + 0.66, 0.0])
     return places

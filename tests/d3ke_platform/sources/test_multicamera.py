@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from multicamera_files import (
     cameras,
     standing_body,
     write_calibration,
+    write_keypoints,
     write_trial,
     write_video,
 )
@@ -34,6 +35,7 @@ from d3ke_platform.sources.landmarks import LANDMARKS
 from d3ke_platform.sources.multicamera import MultiCameraSource
 from d3ke_platform.sources.multicamera_settings import MultiCameraSettings
 from d3ke_platform.sources.multicamera_trial import REPROJECTION
+from d3ke_platform.sources.multicamera_views import KEYPOINTS
 from d3ke_platform.stages.crop import camera_of
 from d3ke_platform.stages.detect_mediapipe import LANDMARK_NAMES
 
@@ -51,10 +53,14 @@ class Workshop:
         self.task.touch()
         self.bodies: dict[str, FloatArray] = {}
         self.views: Mapping[str, Camera] = cameras()
-        monkeypatch.setattr(multicamera_making, "detect_view", self._detect)
+        self._monkeypatch = monkeypatch
+        self.detect_by(self._detect)
         self.rejects: dict[str, str] = {}
         self.trials: list[Mapping[str, Any]] = []
         self.recordings: list[Mapping[str, Any]] = []
+
+    def detect_by(self, detect: Callable[..., None]) -> None:
+        self._monkeypatch.setattr(multicamera_making, "detect_view", detect)
 
     def _detect(self, *arguments: Any) -> None:
         FakeDetector(self.bodies, self.views)(*arguments)
@@ -168,6 +174,31 @@ def test_frames_before_the_person_comes_are_left_out(workshop: Workshop) -> None
     np.testing.assert_allclose(positions[0], body[6, chosen], atol=2e-4)
 
 
+def test_boxes_are_those_of_the_triangulated_body(workshop: Workshop) -> None:
+    """A view that confuses the legs gets the box that the other views say."""
+    write_calibration(workshop.input, calibration_toml(workshop.views))
+    workshop.trial("s1/bend", standing_body())
+    workshop.run(cutoff_hz=0.0)
+    uri = workshop.output / "boxes/s1_bend_cam02.parquet"
+    right = BOXES.to_numpy(files.read_table(uri))["box"]
+    real = FakeDetector(workshop.bodies, workshop.views)
+
+    def confused(video: Path, detector: object, uri: files.Location) -> None:
+        real(video, detector, uri)
+        if video.stem == "cam02":
+            table = KEYPOINTS.to_numpy(files.read_table(uri))
+            pixels = table["pixels"].astype(float)
+            for name in ("ankle", "heel", "foot_index"):
+                for side in ("left", "right"):
+                    pixels[:, LANDMARK_NAMES.index(f"{side}_{name}"), 1] -= 45.0
+            write_keypoints(uri, pixels, table["confidence"])
+
+    workshop.detect_by(confused)
+    workshop.run(cutoff_hz=0.0, outlier_px=5.0, max_error_px=5.0)
+    again = BOXES.to_numpy(files.read_table(uri))["box"]
+    np.testing.assert_allclose(again, right, atol=1.0)
+
+
 def test_bad_trials_are_rejected_with_their_reasons(workshop: Workshop) -> None:
     write_calibration(workshop.input, calibration_toml(workshop.views))
     workshop.trial("s1/good", standing_body())
@@ -187,8 +218,7 @@ def test_bad_trials_are_rejected_with_their_reasons(workshop: Workshop) -> None:
         else:
             real(video, detector, uri)
 
-    workshop._detect = detect  # type: ignore[method-assign]
-    pytest.MonkeyPatch().setattr(multicamera_making, "detect_view", detect)
+    workshop.detect_by(detect)
     workshop.run()
     assert {row["trial_id"] for row in workshop.trials} == {"s1_good"}
     reasons = {

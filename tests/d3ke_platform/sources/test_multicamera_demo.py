@@ -28,7 +28,7 @@ CROP = {"stored_size": 64, "field_of_view": 1.2, "margin": 1.25}
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo in Pose2Sim's layout, cut to its first third of a second; D3KE_DEMO_WHEEL as elsewhere."""
+    """The demo in Pose2Sim's layout, its first third of a second."""
     if not os.environ.get("D3KE_POSE_MODEL"):
         pytest.skip("D3KE_POSE_MODEL names no pose model")
     try:

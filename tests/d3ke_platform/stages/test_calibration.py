@@ -10,8 +10,13 @@ import numpy as np
 import pytest
 
 from d3ke.camera import Camera, project, unproject_rays
-from d3ke.errors import InvalidInputError
-from d3ke_platform.calibration import camera_for_video, camera_to_json, read_cameras
+from d3ke.errors import InvalidInputError, UnknownNameError
+from d3ke_platform.calibration import (
+    UP_AXES,
+    camera_for_video,
+    camera_to_json,
+    read_cameras,
+)
 
 # A Qualisys camera 3 m in front of the origin (world x), 1 m up, looking back at it, level.
 QUALISYS = """<?xml version='1.0' encoding='ASCII'?>
@@ -69,9 +74,31 @@ def test_formats_agree_on_the_ground(files: dict[str, Path]) -> None:
         np.testing.assert_allclose(right, [319.5 + 100, 239.5], atol=1e-6)
 
 
+@pytest.mark.parametrize("up_axis", UP_AXES)
+def test_any_axis_may_point_up(tmp_path: Path, up_axis: str) -> None:
+    """What stands along the file's up axis stands upright in ground, and is seen as before."""
+    path = tmp_path / "a.toml"
+    path.write_text(POSE2SIM)
+    up = (-1.0 if up_axis.startswith("-") else 1.0) * np.eye(3)["xyz".index(up_axis[-1])]
+    ground = read_cameras(path, up_axis=up_axis)["front"]
+    own = read_cameras(path, up_axis="y")["front"]
+    height = np.array([[0.0, 0.3, 0.0], [0.0, 0.7, 0.0]])
+    np.testing.assert_allclose(
+        ground.rotation @ height.T, own.rotation @ np.outer(up, height[:, 1]), atol=1e-12
+    )
+    with pytest.raises(UnknownNameError, match="up axis 'w'"):
+        read_cameras(path, up_axis="w")
+
+
+def test_a_json_calibration_is_in_ground_already(files: dict[str, Path]) -> None:
+    cameras = [read_cameras(files["a.json"], up_axis=axis)["front"] for axis in ("z", "-x")]
+    np.testing.assert_array_equal(cameras[0].rotation, cameras[1].rotation)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
+        ("a.txt", QUALISYS.replace("<camera ", '<camera viewrotation="90" '), "turned by 90"),
         ("a.yaml", "", "unknown kind"),
         ("a.toml", "[front]\nsize = [1, 2]", "KeyError"),
         ("a.txt", "<calibration/>", "no camera"),
