@@ -94,7 +94,9 @@ class MultiCameraMaker:
             if len(views) >= self._triangulation.min_views:
                 trunks.append(trunk_vectors(views, cameras, self._triangulation))
         found = up_axis_of(np.concatenate(trunks)) if trunks else ""
-        up_axis = settle_up_axis(file.name, self.settings.up_axis, found)
+        # A .json calibration is in ground by definition: people may only confirm it.
+        wanted = "y" if file.suffix == ".json" else self.settings.up_axis
+        up_axis = settle_up_axis(file.name, wanted, found)
         to_ground = ground_from_world(up_axis)
         content = {
             "calibration": str(file),

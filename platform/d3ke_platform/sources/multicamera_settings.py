@@ -16,7 +16,7 @@ class MultiCameraSettings:
 
     up_axis: str = AUTO
     """Axis of the calibration's world that points up: x, y, z, -x, -y, -z; auto: the one people
-    stand along."""
+    stand along. A .json calibration has y up."""
     min_views: int = 2
     """A landmark seen by fewer cameras is missing."""
     confidence_threshold: float = 0.3

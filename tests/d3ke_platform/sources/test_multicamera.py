@@ -28,6 +28,7 @@ from d3ke.camera import Camera, project
 from d3ke.errors import D3KEError, InvalidInputError, UnknownNameError
 from d3ke.kinematics import MarkerSet, read_trc
 from d3ke_platform import files
+from d3ke_platform.calibration import camera_to_json
 from d3ke_platform.errors import UsageError
 from d3ke_platform.schema import BOXES, RECORDINGS, TRIALS
 from d3ke_platform.sources import multicamera_making
@@ -35,7 +36,7 @@ from d3ke_platform.sources.landmarks import LANDMARKS
 from d3ke_platform.sources.multicamera import MultiCameraSource
 from d3ke_platform.sources.multicamera_settings import MultiCameraSettings
 from d3ke_platform.sources.multicamera_trial import REPROJECTION
-from d3ke_platform.sources.multicamera_views import KEYPOINTS
+from d3ke_platform.sources.multicamera_views import KEYPOINTS, View, check_synchronous
 from d3ke_platform.stages.crop import camera_of
 from d3ke_platform.stages.detect_mediapipe import LANDMARK_NAMES
 
@@ -256,6 +257,39 @@ def test_a_flipped_axis_is_named_once_and_its_trials_point_there(workshop: Works
     workshop.run(up_axis="z")
     assert "Set multicamera.up_axis to '-y'" in workshop.rejects["calibration"]
     assert "see the reject 'calibration'" in workshop.rejects["s1_bend"]
+
+
+def test_a_json_calibration_has_y_up_whatever_is_set(workshop: Workshop) -> None:
+    text = json.dumps({name: camera_to_json(view) for name, view in workshop.views.items()})
+    write_calibration(workshop.input, text, "cameras.json")
+    workshop.trial("s1/bend", standing_body())
+    workshop.run(up_axis="z")
+    assert workshop.rejects == {}
+    ground = files.read_json(workshop.output / "views/calibration.json")
+    assert ground["up_axis"] == "y"
+    np.testing.assert_allclose(
+        ground["cameras"]["cam01"]["rotation"], workshop.views["cam01"].rotation
+    )
+
+
+def test_different_frame_rates_are_named() -> None:
+    views = [
+        View(
+            camera=name,
+            video=Path(f"{name}.mp4"),
+            fps=rate,
+            size=(10, 10),
+            times=np.arange(3) / rate,
+            pixels=np.zeros((3, 33, 2)),
+            confidence=np.zeros((3, 33)),
+            boxes=np.zeros((3, 4)),
+        )
+        for name, rate in (("cam01", 60.0), ("cam02", 59.94))
+    ]
+    assert check_synchronous(views, max_difference=0) == 3
+    faster = replace(views[1], fps=50.0)
+    with pytest.raises(InvalidInputError, match=r"cam01.mp4 60.00, cam02.mp4 50.00"):
+        check_synchronous([views[0], faster], max_difference=0)
 
 
 def test_subjects_and_splits(workshop: Workshop) -> None:
