@@ -114,7 +114,7 @@ def sized_camera(view: View, camera: Camera) -> Camera:
 def write_boxes(view: View, boxes: FloatArray, first: int, uri: files.Location) -> None:
     """BOXES of the part of a view from frame `first` on, [T, 4] px: smoothed, gaps bridged."""
     times = view.times[first : first + len(boxes)]
-    found = np.isfinite(boxes).all(axis=-1)
+    found: BoolArray = np.asarray(np.isfinite(boxes).all(axis=-1))
     detections = [Detection(box, 1.0) if f else None for box, f in zip(boxes, found, strict=True)]
     track = complete_track(str(view.video), detections, times, smoothing_s=DETECTION_SMOOTHING_S)
     table = BOXES.to_arrow(

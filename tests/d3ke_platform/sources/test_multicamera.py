@@ -31,7 +31,7 @@ from d3ke_platform import files
 from d3ke_platform.calibration import camera_to_json
 from d3ke_platform.errors import UsageError
 from d3ke_platform.schema import BOXES, RECORDINGS, TRIALS
-from d3ke_platform.sources import multicamera_making
+from d3ke_platform.sources import keypoint_model, multicamera_making
 from d3ke_platform.sources.landmarks import LANDMARKS
 from d3ke_platform.sources.multicamera import MultiCameraSource
 from d3ke_platform.sources.multicamera_settings import MultiCameraSettings
@@ -290,6 +290,28 @@ def test_different_frame_rates_are_named() -> None:
     faster = replace(views[1], fps=50.0)
     with pytest.raises(InvalidInputError, match=r"cam01.mp4 60.00, cam02.mp4 50.00"):
         check_synchronous([views[0], faster], max_difference=0)
+
+
+def test_a_model_of_ones_own(workshop: Workshop, tmp_path: Path) -> None:
+    write_calibration(workshop.input, calibration_toml(workshop.views))
+    workshop.trial("s1/bend", standing_body())
+    markers = MarkerSet.builtin("mediapipe")
+    names = ("model.osim", "markers.json", "measurements.json", "predicted.json")
+    paths = [tmp_path / name for name in names]
+    keypoint_model.write_keypoint_model(paths[0], markers)
+    markers.save(paths[1])
+    keypoint_model.measurements().save(paths[2])
+    keypoint_model.predicted_set(markers).save(paths[3])
+    own = dict(
+        zip(("model", "marker_set", "measurements", "predicted"), map(str, paths), strict=True)
+    )
+    planned = workshop.source(**own).plan(workshop.output)
+    assert planned.model_osim == paths[0]
+    assert planned.marker_set.names == markers.names
+    assert planned.measurements.names == keypoint_model.measurements().names
+    paths[1].write_text(paths[1].read_text().replace("right_knee", "right_kneee"))
+    with pytest.raises(UnknownNameError, match="'right_kneee'. Did you mean 'right_knee'"):
+        workshop.source(**own).plan(workshop.output)
 
 
 def test_subjects_and_splits(workshop: Workshop) -> None:
