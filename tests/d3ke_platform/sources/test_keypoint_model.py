@@ -10,6 +10,7 @@ import torch
 
 from d3ke.arrays import FloatArray
 from d3ke.kinematics import MarkerSet, MarkerTrajectories, solve_ik
+from d3ke.kinematics.observability import undetermined_coordinates
 from d3ke.kinematics.scaling import measurement_factors
 from d3ke.skeleton import PredictedSet, SkeletalModelLayer, Skeleton
 from d3ke_platform.sources import keypoint_model
@@ -109,6 +110,8 @@ def test_predicted_coordinates_are_free_and_the_rest_is_not(
     assert set(markers.undetermined) == set(keypoint_model.LOCKED)
     locked = np.array(skeleton.coordinate_locked)
     assert locked[skeleton.index_of("coordinate", list(keypoint_model.LOCKED))].all()
+    weights = dict(zip(markers.names, map(float, markers.ik_weights), strict=True))
+    assert undetermined_coordinates(skeleton, weights) == ()
     assert all(predicted.groups.values())
     assert set(predicted.bony_landmarks) <= set(skeleton.markers)
 
