@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import resources
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from d3ke.errors import InvalidInputError, UnknownNameError
 from d3ke_platform.sources.anny_joints import joint_pivots, neutral_rotations
 from d3ke_platform.sources.anny_phenotype import Phenotype
 from d3ke_platform.sources.anny_segments import SEGMENTS, bone_rotations
+from d3ke_platform.sources.skin_map import SkinMap
 
 Grounding = Literal["trial", "frame", "none"]
 
@@ -51,6 +52,11 @@ class BodyMotion:
     """[T, V, 3] m, float32."""
     joints: dict[str, FloatArray]
     """Bone -> its joint centre [T, 3] m, float64."""
+
+    def every(self, step: int) -> BodyMotion:
+        """The first of every `step` time steps."""
+        joints = {bone: at[::step] for bone, at in self.joints.items()}
+        return BodyMotion(self.vertices[::step], joints)
 
 
 class AnnyBody:
@@ -86,6 +92,15 @@ class AnnyBody:
         indices = np.asarray(self._weights.argmax(axis=1)).ravel()
         return tuple(self.bones[index] for index in indices)
 
+    @cached_property
+    def skin_map(self) -> SkinMap:
+        """The unwrapped mesh."""
+        return SkinMap.of_mesh(
+            self.faces,
+            self._anny.face_texture_coordinate_indices.numpy().astype(np.int64),
+            self._anny.texture_coordinates.numpy().astype(float),
+        )
+
     def _rest(self, phenotype: Phenotype) -> RestBody:
         """The body shape of a phenotype."""
         import torch
@@ -106,6 +121,7 @@ class AnnyBody:
         root_position: FloatArray,
         *,
         grounding: Grounding = "trial",
+        clearance: FloatArray | None = None,
     ) -> BodyMotion:
         """Moves the body.
 
@@ -119,6 +135,7 @@ class AnnyBody:
             grounding: where the floor (y = 0) is. `trial`: one shift for all frames, so that the
                 lowest vertex of most frames stands on it (jumps stay jumps); `frame`: every
                 frame stands on it; `none`: as `root_position` says.
+            clearance: [T] m, height above that floor, for jumps grounded frame by frame.
 
         Raises:
             UnknownNameError: a segment that does not exist.
@@ -131,6 +148,7 @@ class AnnyBody:
         vertices = self._skin(rest.vertices, rotations, offsets)
         joints = np.einsum("tbij,bj->tbi", rotations, rest.pivots) + offsets
         shift = _floor_height(vertices, grounding)
+        shift = shift if clearance is None else shift - clearance
         vertices[..., 1] -= shift[:, None]
         joints[..., 1] -= shift[:, None]
         return BodyMotion(vertices, {name: joints[:, i] for i, name in enumerate(self.bones)})

@@ -17,12 +17,14 @@ _PARENTS: dict[str, str | None] = {
     "hip_r": "root",
     "knee_r": "hip_r",
     "ankle_r": "knee_r",
+    "toe_r": "ankle_r",
     "shoulder_r": "chest",
     "elbow_r": "shoulder_r",
     "wrist_r": "elbow_r",
     "hip_l": "root",
     "knee_l": "hip_l",
     "ankle_l": "knee_l",
+    "toe_l": "ankle_l",
     "shoulder_l": "chest",
     "elbow_l": "shoulder_l",
     "wrist_l": "elbow_l",
@@ -91,10 +93,11 @@ def _turn_leg(
     segment: str,
     side: str,
 ) -> None:
-    bones_of = {"hip": ("upperleg",), "knee": ("lowerleg",), "ankle": ("foot", "toe")}
+    bones_of = {"hip": ("upperleg",), "knee": ("lowerleg",), "ankle": ("foot",)}
     for joint, prefixes in bones_of.items():
         name = f"{joint}_{segment}"
         _assign(out, prefixes, side, turned[name] @ neutral[name])
+    _assign(out, ("toe",), side, turned[f"toe_{segment}"] @ neutral[f"ankle_{segment}"])
 
 
 def _turn_arm(

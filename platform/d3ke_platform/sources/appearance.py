@@ -1,8 +1,4 @@
-"""How a person looks: skin, hair and clothes as colours and thickness of the mesh vertices.
-
-Garments end at heights and arm lengths of the T-pose, not at the border between two bones'
-vertices: that border zigzags over the waist.
-"""
+"""How a person looks: skin, hair and clothes as colours and thickness of the mesh vertices."""
 
 from __future__ import annotations
 
@@ -12,7 +8,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
+
+from d3ke_platform.sources.body_parts import BodyParts
 
 Color: TypeAlias = tuple[float, float, float]
 
@@ -25,12 +23,6 @@ SKIN_TONES: tuple[Color, ...] = (
     (0.33, 0.22, 0.16),
 )
 EYE_COLOR: Color = (0.15, 0.11, 0.09)
-
-# First letters of the bones of each part of the body.
-TRUNK = ("root", "spine", "pelvis", "breast", "clavicle", "shoulder01")
-ARMS = ("upperarm", "lowerarm")
-LEGS = ("upperleg", "lowerleg", "foot", "toe")
-HEAD = ("head", "jaw", "oris", "temporalis", "levator", "orbicularis", "risorius", "oculi")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +60,8 @@ class Outfit:
     colors: UInt8[np.ndarray, "V 3"]
     thickness_m: Float[np.ndarray, "V"]
     """How far the surface lies outside the skin, along the normal."""
+    texture: UInt8[np.ndarray, "S S 3"] | None = None
+    """The same looks drawn on the mesh's texture, where the renderer has one."""
 
 
 def sample_appearance(rng: np.random.Generator) -> Appearance:
@@ -104,89 +98,32 @@ def dress(
 
     `bones` names the bone that moves each vertex most; `rng` gives the grain of the colours.
     """
-    part = _Parts(vertices, joints, np.asarray(bones, dtype=str))
-    colors = np.tile(np.array(appearance.skin), (len(vertices), 1))
-    thickness = np.zeros(len(vertices))
+    part = BodyParts.of(vertices, joints, bones)
+    colors, thickness = layered(appearance, part)
+    colors = colors * rng.uniform(0.96, 1.04, (len(vertices), 1))
+    return Outfit((np.clip(colors, 0, 1) * 255).astype(np.uint8), thickness)
+
+
+def layered(
+    appearance: Appearance, part: BodyParts
+) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N"]]:
+    """Colour (RGB, 0 to 1) and thickness (m) of the outermost layer at each point of a body."""
+    colors = np.tile(np.array(appearance.skin), (part.count, 1))
+    thickness = np.zeros(part.count)
+    shirt = part.shirt(appearance.sleeve, appearance.waist, appearance.neckline_m)
     layers = (
         (part.starts("eye"), EYE_COLOR, 0.0),
         (part.hair(appearance.hair_length), appearance.hair, appearance.hair_m),
         (part.socks(appearance.leg), appearance.socks, 0.002),
-        (part.trousers(appearance), appearance.trousers, appearance.cloth_m),
-        (part.shirt(appearance), appearance.shirt, appearance.cloth_m),
-        (part.shirt(appearance) & part.stripes(), appearance.stripe, appearance.cloth_m),
+        (part.trousers(appearance.leg, appearance.waist), appearance.trousers, appearance.cloth_m),
+        (shirt, appearance.shirt, appearance.cloth_m),
+        (shirt & part.stripes(), appearance.stripe, appearance.cloth_m),
         (part.shoes(), appearance.shoes, 0.004),
     )
     for where, color, depth in layers:
         colors[where] = color
         thickness[where] = depth
-    colors = colors * rng.uniform(0.96, 1.04, (len(vertices), 1))
-    return Outfit((np.clip(colors, 0, 1) * 255).astype(np.uint8), thickness)
-
-
-class _Parts:
-    """Which vertices of a T-pose belong to what."""
-
-    def __init__(
-        self,
-        vertices: Float[np.ndarray, "V 3"],
-        joints: Mapping[str, Float[np.ndarray, "3"]],
-        bones: np.ndarray,
-    ) -> None:
-        self._forward, self._height, right = vertices.astype(np.float64).T
-        self._side = np.abs(right)
-        self._vertices, self._joints, self._bones = vertices, joints, bones
-        self._stature = float(self._height.max())
-
-    def starts(self, *prefixes: str) -> Bool[np.ndarray, "V"]:
-        """Vertices of the bones whose names start with one of the prefixes."""
-        return np.logical_or.reduce([np.char.startswith(self._bones, p) for p in prefixes])
-
-    def shirt(self, appearance: Appearance) -> Bool[np.ndarray, "V"]:
-        shoulder = abs(self._joints["upperarm01.R"][2])
-        wrist = abs(self._joints["wrist.R"][2])
-        sleeve_end = shoulder + appearance.sleeve * (wrist - shoulder)
-        trunk = self.starts(*TRUNK) & (self._height > appearance.waist * self._stature)
-        arms = self.starts(*ARMS) & (self._side < sleeve_end)
-        throat = np.linalg.norm(self._vertices - self._joints["neck01"], axis=1)
-        return (trunk & (throat > appearance.neckline_m)) | arms
-
-    def trousers(self, appearance: Appearance) -> Bool[np.ndarray, "V"]:
-        hip, ankle = self._joints["upperleg01.R"][1], self._joints["foot.R"][1]
-        hem = hip + appearance.leg * (ankle - hip)
-        trunk = self.starts(*TRUNK) & (self._height <= appearance.waist * self._stature)
-        return trunk | (self.starts(*LEGS) & (self._height > hem))
-
-    def socks(self, leg: float) -> Bool[np.ndarray, "V"]:
-        """Above the shoes, where trousers are long enough not to show bare legs, or short."""
-        top = self._joints["foot.R"][1] + (0.08 if leg < 1 else 0.03)
-        return self.starts(*LEGS) & (self._height < top)
-
-    def shoes(self) -> Bool[np.ndarray, "V"]:
-        return self.starts(*LEGS) & (self._height < self._joints["foot.R"][1] + 0.005)
-
-    def stripes(self) -> Bool[np.ndarray, "V"]:
-        """Bands of 5 cm: around the trunk by height, around the sleeves by length."""
-        along = np.where(self.starts(*ARMS), self._side, self._height)
-        return np.floor(along / 0.05).astype(int) % 2 == 0
-
-    def hair(self, length: float) -> Bool[np.ndarray, "V"]:
-        """The scalp above a hairline that falls from the forehead to the nape, and long hair."""
-        if length == 0:
-            return np.zeros(len(self._height), dtype=bool)
-        head = self.starts(*HEAD)
-        front, back = self._forward[head].max(), self._forward[head].min()
-        top, chin = self._height[head].max(), self._height[head].min()
-        depth = np.clip((front - self._forward) / (front - back), 0, 1)
-        fall = np.clip((depth - 0.25) / 0.45, 0, 1)
-        hairline = top - (top - chin) * (0.22 + 0.58 * fall * fall * (3 - 2 * fall))
-        scalp = head & (self._height > hairline)
-        if length < 2:
-            return scalp
-        neck = self._joints["neck01"]
-        behind = (self._forward < neck[0] - 0.015) & (self._side < 0.10)
-        return scalp | (
-            behind & (self._height > neck[1] - 0.08) & ~self.starts(*ARMS, "clavicle", "shoulder")
-        )
+    return colors, thickness
 
 
 def _cloth_color(rng: np.random.Generator) -> Color:

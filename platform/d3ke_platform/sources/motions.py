@@ -11,35 +11,46 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
+from scipy.interpolate import PchipInterpolator
 from scipy.spatial.transform import Rotation
 
 from d3ke.errors import InvalidInputError, UnknownNameError
-from d3ke_platform.sources.movement_table import (
+from d3ke_platform.sources.gait_table import GAITS
+from d3ke_platform.sources.key_poses import (
     CHANNELS,
-    MOVEMENTS,
+    FINE_CHANNELS,
+    LIFT,
     PAIRED,
     REST,
     TRUNK,
     KeyPose,
     Pose,
 )
+from d3ke_platform.sources.movement_table import MOVEMENTS
 
 NOMINAL_PELVIS_HEIGHT_M = 0.95
 
 KEY_NOISE_DEG = 1.5
 SWAY_DEG = 1.2
+GAIT_NOISE_DEG = 0.6  # its keys follow each other within a tenth of a second
+FINE_DEG: Mapping[str, tuple[float, float, float]] = {
+    "wrist": (14.0, 7.0, 0.0), "toe": (3.0, 0.0, 0.0), "elbow": (0.0, 16.0, 0.0)
+}  # fmt: skip
+"""Size of the slow wandering of small joints: hands are never still."""
 POSTURE_DEG = {"root": 1.5, "chest": 3.0, "neck": 4.0, "shoulder": 3.0, "elbow": 5.0, "hip": 1.5}
 
 # Smallest and largest angle (deg) per channel: style and noise must not break a joint.
 LIMITS: Mapping[str, tuple[tuple[float, float], ...]] = {
-    "root": ((-40, 60), (-25, 25), (-180, 180)),
+    "root": ((-40, 90), (-25, 25), (-180, 180)),
     "chest": ((-25, 60), (-38, 38), (-50, 50)),
     "neck": ((-40, 45), (-30, 30), (-60, 60)),
     "hip": ((-28, 115), (-20, 45), (-35, 35)),
     "knee": ((0, 130), (0, 0), (0, 0)),
     "ankle": ((-40, 35), (-15, 15), (0, 0)),
     "shoulder": ((-10, 168), (-45, 168), (-80, 85)),
-    "elbow": ((0, 142), (-30, 60), (0, 0)),
+    "elbow": ((0, 142), (-30, 65), (0, 0)),
+    "wrist": ((-72, 60), (-22, 18), (0, 0)),
+    "toe": ((-10, 50), (0, 0), (0, 0)),
 }
 
 
@@ -66,6 +77,8 @@ class Motion:
     root_position: np.ndarray
     """Pelvis position in ground [T, 3], m; the height is nominal: feet are put on the floor
     once the body is known."""
+    clearance: np.ndarray
+    """[T] m, height of the body's lowest point above the floor."""
     times: np.ndarray
     """[T], s, from 0."""
 
@@ -90,12 +103,14 @@ def make_motion(
     seconds: float,
     style: MotionStyle,
     rng: np.random.Generator,
+    fine: bool = False,
 ) -> Motion:
     """One performance of a movement, at `rate_hz`; the same generator state gives the same motion.
 
     The movement is mirrored by chance and lasts `seconds`, give or take the person's speed and
-    8 %. Raises UnknownNameError for a movement that is not in `MOVEMENTS` and InvalidInputError
-    for a rate or length that is not positive.
+    8 %; gaits repeat their cycle as often as fits. With `fine`, wrists, forearms and toes move as
+    well; nothing else changes with it. Raises UnknownNameError for a movement that is not in
+    `MOVEMENTS` and InvalidInputError for a rate or length that is not positive.
     """
     if movement not in MOVEMENTS:
         raise UnknownNameError("movement", movement, MOVEMENTS)
@@ -103,22 +118,33 @@ def make_motion(
         raise InvalidInputError(
             f"movement {movement}", f"rate {rate_hz} Hz and length {seconds} s must be positive"
         )
-    keys = MOVEMENTS[movement]
+    flowing = movement in GAITS
+    keys = _cycles(MOVEMENTS[movement], seconds) if flowing else MOVEMENTS[movement]
     mirrored = bool(rng.random() < 0.5)
     amplitude = style.amplitude * rng.uniform(0.93, 1.07)
-    key_times = _key_times(keys, seconds / (style.speed * rng.uniform(0.92, 1.08)), rng)
+    key_times = _key_times(keys, seconds / (style.speed * rng.uniform(0.92, 1.08)), rng, flowing)
     times = np.arange(max(2, round(key_times[-1] * rate_hz))) / rate_hz
     angles = {}
     for channel in CHANNELS:
         values = _key_values(keys, channel, mirrored, amplitude)
         values = values + np.array(style.posture.get(channel, (0.0, 0.0, 0.0)))
-        values = values + rng.normal(0.0, KEY_NOISE_DEG, values.shape)
-        smooth = _smoothstep(key_times, values, times) + _sway(times, rng)
+        noise = rng.normal(0.0, 1.0, values.shape)
+        values = values + noise * (GAIT_NOISE_DEG if flowing else KEY_NOISE_DEG)
+        smooth = _interpolated(key_times, values, times, flowing) + _sway(times, rng)
         angles[channel] = _limited(channel, smooth)
     angles["root"][:, 2] += style.yaw_deg + rng.normal(0.0, 3.0)
+    root_position = _root_position(times, rng)
+    if fine:
+        (own,) = rng.spawn(1)  # what has been drawn above stays as it is
+        for channel in FINE_CHANNELS:
+            values = _key_values(keys, channel, mirrored, amplitude)
+            angles[channel] = _interpolated(key_times, values, times, flowing)
+        for channel in (*FINE_CHANNELS, "elbow_r", "elbow_l"):
+            angles[channel] = _limited(channel, angles[channel] + _wander(channel, times, own))
     return Motion(
         segment_rotations=segment_rotations(angles),
-        root_position=_root_position(times, rng),
+        root_position=root_position,
+        clearance=_clearance(keys, key_times, times),
         times=times,
     )
 
@@ -126,7 +152,10 @@ def make_motion(
 def segment_rotations(
     angles: Mapping[str, Float[np.ndarray, "T 3"]],
 ) -> dict[str, Float[np.ndarray, "T 3 3"]]:
-    """Local segment rotations of anatomical angles (degrees, see `movement_table`)."""
+    """Local segment rotations of anatomical angles (degrees, see `key_poses`).
+
+    Wrists and toes may be left out.
+    """
     result = {name: _euler("YZX", angles[name] * [-1, 1, 1], (2, 0, 1)) for name in TRUNK}
     for side, sign in (("r", 1.0), ("l", -1.0)):
         hip, knee, ankle, shoulder, elbow = (angles[f"{name}_{side}"] for name in PAIRED)
@@ -137,6 +166,12 @@ def segment_rotations(
             f"shoulder_{side}": _euler("XZY", shoulder * [-sign, 1, -sign], (0, 1, 2)),
             f"elbow_{side}": _euler("ZYX", elbow * [1, sign, 0], (0, 1, 2)),
         }
+        if f"wrist_{side}" in angles:
+            wrist, toe = angles[f"wrist_{side}"], angles[f"toe_{side}"]
+            result |= {
+                f"wrist_{side}": _euler("XZY", wrist * [sign, 1, 0], (0, 1, 2)),
+                f"toe_{side}": _euler("ZXY", toe * [1, 0, 0], (0, 1, 2)),
+            }
     return result
 
 
@@ -160,11 +195,19 @@ def _limited(channel: str, angles: Float[np.ndarray, "T 3"]) -> Float[np.ndarray
     return np.clip(angles, low, high)
 
 
+def _cycles(cycle: tuple[KeyPose, ...], seconds: float) -> tuple[KeyPose, ...]:
+    """As many cycles as take `seconds`, at least one."""
+    length = sum(key.seconds for key in cycle[1:])
+    return (cycle[0], *(cycle[1:] * max(1, round(seconds / length))))
+
+
 def _key_times(
-    keys: tuple[KeyPose, ...], seconds: float, rng: np.random.Generator
+    keys: tuple[KeyPose, ...], seconds: float, rng: np.random.Generator, flowing: bool
 ) -> Float[np.ndarray, "K"]:
-    """Times of the key poses from 0 to `seconds`, each step varied by up to 10 %."""
-    steps = np.array([key.seconds for key in keys[1:]]) * rng.uniform(0.9, 1.1, len(keys) - 1)
+    """Times of the key poses from 0 to `seconds`, each step varied by up to 10 % (3 % in a gait)."""
+    varied = rng.uniform(0.9, 1.1, len(keys) - 1)
+    varied = 1 + 0.3 * (varied - 1) if flowing else varied
+    steps = np.array([key.seconds for key in keys[1:]]) * varied
     times = np.concatenate([[0.0], np.cumsum(steps)])
     return times * (seconds / times[-1])
 
@@ -189,6 +232,18 @@ def _angles(pose: Pose, channel: str, mirrored: bool) -> Float[np.ndarray, "3"]:
     return values * [1, -1, -1] if mirrored and channel in TRUNK else values
 
 
+def _interpolated(
+    key_times: Float[np.ndarray, "K"],
+    values: Float[np.ndarray, "K 3"],
+    times: Float[np.ndarray, "T"],
+    flowing: bool,
+) -> Float[np.ndarray, "T 3"]:
+    """Values at `times`; a flowing movement comes to rest only where an angle turns back."""
+    if not flowing:
+        return _smoothstep(key_times, values, times)
+    return np.asarray(PchipInterpolator(key_times, values, axis=0)(times))
+
+
 def _smoothstep(
     key_times: Float[np.ndarray, "K"],
     values: Float[np.ndarray, "K 3"],
@@ -205,6 +260,30 @@ def _sway(times: Float[np.ndarray, "T"], rng: np.random.Generator) -> Float[np.n
     """The slow unrest of a living body, degrees."""
     frequency_hz, phase = rng.uniform(0.2, 0.9, 3), rng.uniform(0, 2 * np.pi, 3)
     return SWAY_DEG * np.sin(2 * np.pi * frequency_hz * times[:, None] + phase)
+
+
+def _wander(
+    channel: str, times: Float[np.ndarray, "T"], rng: np.random.Generator
+) -> Float[np.ndarray, "T 3"]:
+    """The unrest of a small joint, degrees."""
+    size = np.array(FINE_DEG[_base_name(channel)])
+    frequency_hz, phase = rng.uniform(0.25, 0.7, 3), rng.uniform(0, 2 * np.pi, 3)
+    return (
+        size * rng.uniform(0.4, 1.0, 3) * np.sin(2 * np.pi * frequency_hz * times[:, None] + phase)
+    )
+
+
+def _clearance(
+    keys: tuple[KeyPose, ...], key_times: Float[np.ndarray, "K"], times: Float[np.ndarray, "T"]
+) -> Float[np.ndarray, "T"]:
+    """Height above the floor, m: a throw's parabola between the floor and a lifted key pose."""
+    heights = np.array([key.pose.get(LIFT, (0.0,))[0] for key in keys])
+    segment = np.clip(np.searchsorted(key_times, times, side="right") - 1, 0, len(keys) - 2)
+    u = (times - key_times[segment]) / (key_times[segment + 1] - key_times[segment])
+    before, after = heights[segment], heights[segment + 1]
+    rising = before + (after - before) * u * (2 - u)
+    falling = after + (before - after) * (1 - u * u)
+    return np.where(after >= before, rising, falling)
 
 
 def _root_position(

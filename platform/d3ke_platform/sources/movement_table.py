@@ -1,50 +1,14 @@
 """Everyday movements as key poses: the vocabulary of the embedded data set.
 
-A movement is a list of key poses with the seconds it takes to reach each from the one before.
-A pose names the angles (degrees) that differ from standing at rest:
-
-- root, chest, neck: forward bend, bend to the right, turn to the left
-- hip: flexion, abduction, internal rotation; knee: flexion; ankle: dorsiflexion, inversion
-- shoulder: abduction, flexion, external rotation; elbow: flexion, pronation
-
-`hip_r` and `hip_l` name one side, `hip` both. All movements were written for this project.
+All movements were written for this project.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
 
-Angles: TypeAlias = tuple[float, ...]
-Pose: TypeAlias = Mapping[str, Angles]
-
-TRUNK = ("root", "chest", "neck")
-PAIRED = ("hip", "knee", "ankle", "shoulder", "elbow")
-CHANNELS = (*TRUNK, *(f"{name}_{side}" for name in PAIRED for side in "rl"))
-
-
-@dataclass(frozen=True)
-class KeyPose:
-    """A pose and the seconds from the key pose before it (0 for the first)."""
-
-    seconds: float
-    pose: Pose
-
-
-def pose(**angles: float | Angles) -> Pose:
-    """Pose by channel; a paired channel without a side stands for both sides."""
-    result: dict[str, Angles] = {}
-    for name, value in angles.items():
-        values = value if isinstance(value, tuple) else (value,)
-        for channel in (f"{name}_r", f"{name}_l") if name in PAIRED else (name,):
-            result[channel] = values
-    return result
-
-
-def repeat(times: int, *keys: KeyPose) -> tuple[KeyPose, ...]:
-    """The keys, `times` over."""
-    return keys * times
+from d3ke_platform.sources.gait_table import GAITS
+from d3ke_platform.sources.key_poses import REST, KeyPose, Pose, pose, repeat
 
 
 def _squat(knee: float) -> Pose:
@@ -57,17 +21,14 @@ def _squat(knee: float) -> Pose:
     )
 
 
-REST: Pose = pose(shoulder=8, elbow=12)
-"""Standing at ease; a channel not named here is at 0."""
-
 _K = KeyPose
 _SEATED = pose(hip=(92, 6), knee=90, ankle=3, chest=4, shoulder=(8, 25), elbow=55)
 _RISING = pose(hip=(75, 6), knee=60, ankle=12, chest=20, root=22, shoulder=(8, 30), elbow=40)
 _LEG_OVER = {**_SEATED, **pose(hip_r=(105, -14, 25), knee_r=60)}
 _TWIST_LEFT = pose(chest=(0, 0, 42), neck=(0, 0, 25), shoulder=(50, 30), elbow=(80, 20))
 _TWIST_RIGHT = pose(chest=(0, 0, -42), neck=(0, 0, -25), shoulder=(50, 30), elbow=(80, 20))
-_WAVE_IN = pose(shoulder_r=(70, 60, 60), elbow_r=(100, 25))
-_WAVE_OUT = pose(shoulder_r=(85, 60, 60), elbow_r=(60, 25))
+_WAVE_IN = pose(shoulder_r=(70, 60, 60), elbow_r=(100, 25), wrist_r=(-10, 12))
+_WAVE_OUT = pose(shoulder_r=(85, 60, 60), elbow_r=(60, 25), wrist_r=(-10, -16))
 _STEP_RIGHT = pose(
     hip_r=80, knee_r=90, shoulder_l=(8, 45), elbow_l=60, shoulder_r=(8, -30), elbow_r=40
 )
@@ -168,12 +129,12 @@ MOVEMENTS: Mapping[str, tuple[KeyPose, ...]] = {
             0.9,
             pose(
                 hip_r=(75, 3), knee_r=88, ankle_r=8, hip_l=(-12, 3), knee_l=75, ankle_l=-22,
-                shoulder=20, elbow=(75, 25),
+                toe_l=42, shoulder=20, elbow=(75, 25),
             ),
         ),
         _K(0.3, pose(
             hip_r=(80, 3), knee_r=94, ankle_r=9, hip_l=(-10, 3), knee_l=82, ankle_l=-22,
-            shoulder=20, elbow=(80, 25),
+            toe_l=45, shoulder=20, elbow=(80, 25),
         )),
         _K(1.0, REST),
     ),
@@ -257,13 +218,45 @@ MOVEMENTS: Mapping[str, tuple[KeyPose, ...]] = {
     ),
     "stretch": (
         _K(0, REST),
-        _K(0.9, pose(shoulder=(160, 10), elbow=25, chest=-12, neck=-10, ankle=-18)),
-        _K(0.3, pose(shoulder=(165, 12), elbow=15, chest=-14, neck=-12, ankle=-20)),
+        _K(0.9, pose(shoulder=(160, 10), elbow=25, chest=-12, neck=-10, ankle=-18, toe=18)),
+        _K(0.3, pose(shoulder=(165, 12), elbow=15, chest=-14, neck=-12, ankle=-20, toe=20)),
         _K(0.9, REST),
     ),
     "walk_inplace": (*repeat(2, *_WALK), _WALK[0]),
+    "jump": (
+        _K(0, REST),
+        _K(0.50, pose(
+            hip=72, knee=88, ankle=24, root=14, chest=16, neck=-12, shoulder=(10, -8), elbow=10
+        )),
+        _K(0.24, pose(
+            hip=4, knee=8, ankle=-26, toe=30, chest=-4, shoulder=(22, 125), elbow=18
+        )),
+        _K(0.22, pose(
+            hip=8, knee=12, ankle=-30, toe=4, chest=-4, shoulder=(22, 145), elbow=14, lift=0.26
+        )),
+        _K(0.22, pose(hip=18, knee=24, ankle=-8, toe=8, shoulder=(18, 90), elbow=20)),
+        _K(0.22, pose(hip=58, knee=68, ankle=20, root=8, chest=14, shoulder=(14, 40), elbow=25)),
+        _K(0.60, REST),
+    ),
+    "check_watch": (
+        _K(0, REST),
+        _K(0.7, pose(shoulder_l=(18, 42, -52), elbow_l=(98, 55), wrist_l=(8, 4), neck=(24, 0, 12))),
+        _K(0.8, pose(shoulder_l=(20, 46, -54), elbow_l=(102, 60), wrist_l=(6, 4), neck=(26, 2, 14))),
+        _K(0.8, REST),
+    ),
+    **GAITS,
 }  # fmt: skip
 """Name -> key poses. The first key's seconds only count when a movement starts out of a cycle."""
+
+BML_MOVI_MOVEMENTS = (
+    "walk", "run", "run_inplace", "side_gallop", "crawl", "jump", "jumping_jack", "kick", "throw",
+    "wave", "clap", "sit_down", "cross_legs", "cross_arms", "stretch", "phone_talk",
+    "take_picture", "scratch_head", "point", "check_watch",
+)  # fmt: skip
+"""The twenty everyday movements that the people of BML-MoVi perform, under this project's names."""
+
+SEATED = frozenset({"sit_down", "cross_legs"})
+"""Movements that end on a chair, or begin on one."""
 
 DEFAULT_MOVEMENTS = (
     "squat", "arm_raise", "kick", "march", "lunge", "side_bend", "throw", "walk_inplace",

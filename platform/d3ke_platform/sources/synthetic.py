@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +20,20 @@ import numpy as np
 from jaxtyping import Float
 
 from d3ke.camera import Camera, box_of_points, project
-from d3ke.errors import InvalidInputError, UnknownNameError
 from d3ke_platform.files import content_hash, write_table
 from d3ke_platform.schema import BOXES
 from d3ke_platform.sources import MadeUnit, SourcePlan
 from d3ke_platform.sources.appearance import Outfit, dress, sample_appearance
-from d3ke_platform.sources.motions import make_motion, sample_motion_style
-from d3ke_platform.sources.movement_table import DEFAULT_MOVEMENTS, MOVEMENTS
-from d3ke_platform.sources.scene import CAMERA_PLACES, Scene, sample_camera
+from d3ke_platform.sources.gait_table import IN_PLACE, TRAVELLING
+from d3ke_platform.sources.lens import sample_lens
+from d3ke_platform.sources.motions import Motion, make_motion, sample_motion_style
+from d3ke_platform.sources.movement_table import SEATED
+from d3ke_platform.sources.planting import plant
+from d3ke_platform.sources.scene import Scene, room_to_move, sample_camera
+from d3ke_platform.sources.seating import seat_of
 from d3ke_platform.sources.sensor import Sensor
+from d3ke_platform.sources.synthetic_settings import SyntheticSettings
+from d3ke_platform.sources.tailoring import paint
 from d3ke_platform.sources.video import VideoWriter
 
 if TYPE_CHECKING:
@@ -36,62 +41,6 @@ if TYPE_CHECKING:
     from d3ke_platform.sources.anny_phenotype import Phenotype
 
 STATIC = "static"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyntheticSettings:
-    """What the embedded data set consists of."""
-
-    subjects: int = 14
-    """Number of people, the held-out ones included."""
-    validation_subjects: int = 2
-    """How many of them are for validation."""
-    test_subjects: int = 2
-    """How many of them are for testing."""
-    movements: tuple[str, ...] = DEFAULT_MOVEMENTS
-    """Movements that every person performs once."""
-    seconds: float = 2.5
-    """Mean length of a trial, s; people are up to a fifth faster or slower."""
-    rate_hz: float = 10.0
-    """Video frames and marker positions per second."""
-    image_size: int = 320
-    """Side of the square videos, px; even."""
-    cameras: tuple[str, ...] = ("frontal", "sagittal")
-    """Cameras: frontal, sagittal, oblique."""
-    one_laboratory: bool = True
-    """Record everybody in one room, as BML-MoVi did; otherwise another room for each person, which
-    needs many more people: a dozen rooms are learnt by heart in place of the people in them."""
-    seed: int = 0
-    """Another seed gives other people, rooms and motions."""
-
-    def __post_init__(self) -> None:
-        held_out = self.validation_subjects + self.test_subjects
-        if min(self.validation_subjects, self.test_subjects) < 0 or held_out >= self.subjects:
-            raise InvalidInputError(
-                "synthetic subjects", f"{held_out} of {self.subjects} held out leaves none to train"
-            )
-        for name in self.movements:
-            if name not in MOVEMENTS:
-                raise UnknownNameError("movement", name, MOVEMENTS)
-        for name in self.cameras:
-            if name not in CAMERA_PLACES:
-                raise UnknownNameError("camera", name, CAMERA_PLACES)
-        for what, names in (("movements", self.movements), ("cameras", self.cameras)):
-            if not names or len(set(names)) != len(names):
-                raise InvalidInputError(f"synthetic {what}", f"{names} must be distinct, not empty")
-        if not (self.seconds > 0 and self.rate_hz > 0):
-            raise InvalidInputError("synthetic trials", "seconds and rate_hz must be positive")
-        if self.image_size < 32 or self.image_size % 2:
-            raise InvalidInputError("image_size", f"{self.image_size} must be even and at least 32")
-        if self.seed < 0:
-            raise InvalidInputError("seed", f"{self.seed} is negative")
-
-    def splits(self) -> dict[str, str]:
-        """Subject -> split. Subjects are drawn independently, so the last ones are held out."""
-        training = self.subjects - self.validation_subjects - self.test_subjects
-        split = ["train"] * training + ["validation"] * self.validation_subjects
-        split += ["test"] * self.test_subjects
-        return {f"s{index:03d}": name for index, name in enumerate(split, start=1)}
 
 
 class SyntheticSource:
@@ -144,12 +93,15 @@ class SyntheticSource:
             return MadeUnit()
         motion = self._perform(subject, movement)
         trial = self._write_trial(unit, motion, folder)
+        motion = motion.every(self.settings.labels_per_frame)
         cameras = {name: self._camera(subject, name) for name in self.settings.cameras}
-        paths = self._write_videos(trial["trial_id"], subject, motion, cameras, folder)
+        self._set_scene(subject, movement, trial["trial_id"], motion)
+        paths = self._write_videos(trial["trial_id"], motion, cameras, folder)
         recordings = []
         for name, camera in cameras.items():
-            self._write_boxes(paths[name].stem, motion, camera, folder)
-            recordings.append(self._recording_row(trial, name, camera, paths[name]))
+            boxes = vertex_boxes(camera, motion.vertices)
+            _write_boxes(folder / f"boxes/{paths[name].stem}.parquet", boxes)
+            recordings.append(self._recording_row(trial, name, camera, paths[name], len(boxes)))
         return MadeUnit(trials=[trial], recordings=recordings)
 
     @cached_property
@@ -160,8 +112,15 @@ class SyntheticSource:
 
     @cached_property
     def _scene(self) -> Scene:
-        size = self.settings.image_size
-        return Scene(self._body.faces, len(self._body.dominant_bones), size)
+        settings = self.settings
+        return Scene(
+            self._body.faces,
+            len(self._body.dominant_bones),
+            settings.image_size,
+            style=settings.style,
+            skin=self._body.skin_map if settings.style == "furnished" else None,
+            distorted=settings.lens_distortion > 0,
+        )
 
     def _generator(self, *names: str) -> np.random.Generator:
         """Random numbers of one thing: the same whatever else has been drawn."""
@@ -173,42 +132,75 @@ class SyntheticSource:
         return sample_phenotype(self._generator(subject, "phenotype"), self._body)
 
     def _camera(self, subject: str, name: str) -> Camera:
-        rng = self._generator(subject, "camera", name)
-        return sample_camera(name, image_size=self.settings.image_size, rng=rng)
+        settings, rng = self.settings, self._generator(subject, "camera", name)
+        camera = sample_camera(
+            name,
+            image_size=settings.image_size,
+            field_of_view_deg=settings.field_of_view,
+            rng=rng,
+        )
+        if settings.lens_distortion == 0:
+            return camera
+        return sample_lens(camera, strength=settings.lens_distortion, rng=rng)
 
     def _room(self, subject: str) -> np.random.Generator:
-        owner = () if self.settings.one_laboratory else (subject,)
-        return self._generator(*owner, "room")
+        """Decides the looks of the room that a person is recorded in."""
+        if self.settings.rooms == 1:
+            return self._generator("room")
+        number = self._generator(subject, "which room").integers(self.settings.rooms)
+        return self._generator("room", str(number))
 
     def _outfit(self, subject: str) -> Outfit:
         from d3ke_platform.sources.anny_body import t_pose_rotations
 
-        standing = self._body.pose(
+        body = self._body
+        standing = body.pose(
             self._phenotype(subject), t_pose_rotations(1), np.zeros((1, 3)), grounding="frame"
         )
         rng = self._generator(subject, "appearance")
-        return dress(
-            sample_appearance(rng),
-            standing.vertices[0],
-            {bone: at[0] for bone, at in standing.joints.items()},
-            self._body.dominant_bones,
-            rng,
-        )
+        looks = sample_appearance(rng)
+        vertices = standing.vertices[0]
+        joints = {bone: at[0] for bone, at in standing.joints.items()}
+        outfit = dress(looks, vertices, joints, body.dominant_bones, rng)
+        if self.settings.style == "plain":
+            return outfit
+        texture = paint(looks, body.skin_map, vertices, joints, body.dominant_bones, rng)
+        return replace(outfit, texture=texture)
 
     def _perform(self, subject: str, movement: str) -> BodyMotion:
-        """The moving body. Every frame stands on the floor: no movement leaves it."""
-        motion = make_motion(
-            movement,
-            rate_hz=self.settings.rate_hz,
-            seconds=self.settings.seconds,
-            style=sample_motion_style(self._generator(subject, "style")),
-            rng=self._generator(subject, "motion", movement),
-        )
-        return self._body.pose(
+        """The moving body at the rate of the markers, above a floor at y = 0."""
+        settings = self.settings
+        motion = self._motion(subject, movement)
+        moved = self._body.pose(
             self._phenotype(subject),
             motion.segment_rotations,
             motion.root_position,
             grounding="frame",
+            clearance=motion.clearance,
+        )
+        if not settings.full_motion or movement in IN_PLACE:
+            return moved
+        rng = self._generator(subject, "way", movement)
+        travels = movement in TRAVELLING
+        x, _, z = motion.root_position[0]
+        return plant(
+            moved,
+            rate_hz=settings.label_rate_hz,
+            middle=(float(x), float(z)),
+            heading=rng.uniform(0, 2 * np.pi) if travels else 0.0,
+            reach_m=room_to_move(settings.field_of_view),
+            side=rng.choice([-1.0, 1.0]),
+            travels=travels,
+        )
+
+    def _motion(self, subject: str, movement: str) -> Motion:
+        return make_motion(
+            movement,
+            rate_hz=self.settings.label_rate_hz,
+            seconds=self.settings.seconds,
+            style=sample_motion_style(self._generator(subject, "style")),
+            rng=self._generator(subject, "motion", movement),
+            fine=self.settings.full_motion,
         )
 
     def _write_static(self, subject: str, folder: Path) -> None:
@@ -228,7 +220,7 @@ class SyntheticSource:
         trial_id = f"{unit['subject']}_{unit['movement']}"
         uri = f"trials/{trial_id}.trc"
         (folder / uri).parent.mkdir(parents=True, exist_ok=True)
-        rate = self.settings.rate_hz
+        rate = self.settings.label_rate_hz
         write_trc(folder / uri, virtual_markers(self._body, motion, rate_hz=rate))
         return {
             "trial_id": trial_id,
@@ -241,19 +233,24 @@ class SyntheticSource:
             "ik_setup_uri": "",
         }
 
+    def _set_scene(self, subject: str, movement: str, trial_id: str, motion: BodyMotion) -> None:
+        """Room, light, clothes and chair of a trial."""
+        scene = self._scene
+        scene.furnish(self._room(subject))
+        scene.light(self._generator(trial_id, "light"))
+        scene.dress(self._outfit(subject))
+        planted = self.settings.full_motion and movement in SEATED
+        scene.seat(seat_of(motion, self._body.dominant_bones) if planted else None)
+
     def _write_videos(
         self,
         trial_id: str,
-        subject: str,
         motion: BodyMotion,
         cameras: Mapping[str, Camera],
         folder: Path,
     ) -> dict[str, Path]:
         """Render every frame for all cameras at once; returns camera -> file."""
         scene = self._scene
-        scene.furnish(self._room(subject))
-        scene.light(self._generator(trial_id, "light"))
-        scene.dress(self._outfit(subject))
         paths = {name: folder / f"videos/{trial_id}_{name}.mp4" for name in cameras}
         sensors = {
             name: Sensor(size=camera.size, rng=self._generator(trial_id, "sensor", name))
@@ -271,15 +268,6 @@ class SyntheticSource:
                     writers[name].write(sensors[name](scene.picture(camera)))
         return paths
 
-    def _write_boxes(
-        self, recording_id: str, motion: BodyMotion, camera: Camera, folder: Path
-    ) -> None:
-        boxes = vertex_boxes(camera, motion.vertices)
-        table = BOXES.to_arrow(
-            {"frame": np.arange(len(boxes)), "box": boxes, "confidence": np.ones(len(boxes))}
-        )
-        write_table(folder / f"boxes/{recording_id}.parquet", table)
-
     def _subject_row(self, subject: str, split: str) -> dict[str, Any]:
         phenotype = self._phenotype(subject)
         return {
@@ -294,7 +282,7 @@ class SyntheticSource:
         }
 
     def _recording_row(
-        self, trial: Mapping[str, Any], name: str, camera: Camera, path: Path
+        self, trial: Mapping[str, Any], name: str, camera: Camera, path: Path, frame_count: int
     ) -> dict[str, Any]:
         return {
             "recording_id": path.stem,
@@ -304,8 +292,8 @@ class SyntheticSource:
             "content_hash": content_hash(path),
             "first_frame": 0,
             "start_s": 0.0,
-            "fps": trial["rate_hz"],
-            "frame_count": trial["frame_count"],
+            "fps": self.settings.rate_hz,
+            "frame_count": frame_count,
             "width": camera.size[0],
             "height": camera.size[1],
             "intrinsics": camera.intrinsics,
@@ -319,6 +307,11 @@ class SyntheticSource:
 def vertex_boxes(camera: Camera, vertices: Float[np.ndarray, "T V 3"]) -> Float[np.ndarray, "T 4"]:
     """Tight box (px) of the whole projected body in every frame; vertices in ground, m."""
     return np.stack([box_of_points(project(camera, frame)) for frame in vertices])
+
+
+def _write_boxes(path: Path, boxes: Float[np.ndarray, "T 4"]) -> None:
+    columns = {"frame": np.arange(len(boxes)), "box": boxes, "confidence": np.ones(len(boxes))}
+    write_table(path, BOXES.to_arrow(columns))
 
 
 def _static_uri(subject: str) -> str:

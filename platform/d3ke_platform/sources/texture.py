@@ -23,12 +23,15 @@ def noise_texture(
 
 
 def fading_texture(
-    picture: UInt8[np.ndarray, "H W 3"], rng: np.random.Generator
+    picture: UInt8[np.ndarray, "H W 3"],
+    rng: np.random.Generator,
+    *,
+    steepness: tuple[float, float] = (1.0, 5.0),
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The picture as a lamp lights it: darker with the distance from a point near the middle."""
     height, width = picture.shape[:2]
     row, column = rng.uniform(0.3, 0.7, 2)
     y, x = np.mgrid[0:height, 0:width]
     distance2 = (y / height - row) ** 2 + (x / width - column) ** 2
-    fading = 1.15 / (1.0 + rng.uniform(1.0, 5.0) * distance2)
+    fading = 1.15 / (1.0 + rng.uniform(*steepness) * distance2)
     return np.clip(picture * fading[..., None], 0, 255).astype(np.uint8)
