@@ -204,7 +204,7 @@ def _cycles(cycle: tuple[KeyPose, ...], seconds: float) -> tuple[KeyPose, ...]:
 def _key_times(
     keys: tuple[KeyPose, ...], seconds: float, rng: np.random.Generator, flowing: bool
 ) -> Float[np.ndarray, "K"]:
-    """Times of the key poses from 0 to `seconds`, each step varied by up to 10 % (3 % in a gait)."""
+    """Times of the key poses from 0 to `seconds`; steps vary by up to 10 %, in a gait by 3 %."""
     varied = rng.uniform(0.9, 1.1, len(keys) - 1)
     varied = 1 + 0.3 * (varied - 1) if flowing else varied
     steps = np.array([key.seconds for key in keys[1:]]) * varied

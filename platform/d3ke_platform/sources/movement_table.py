@@ -240,8 +240,8 @@ MOVEMENTS: Mapping[str, tuple[KeyPose, ...]] = {
     ),
     "check_watch": (
         _K(0, REST),
-        _K(0.7, pose(shoulder_l=(18, 42, -52), elbow_l=(98, 55), wrist_l=(8, 4), neck=(24, 0, 12))),
-        _K(0.8, pose(shoulder_l=(20, 46, -54), elbow_l=(102, 60), wrist_l=(6, 4), neck=(26, 2, 14))),
+        _K(0.7, pose(shoulder_l=(18, 42, -52), elbow_l=(98, 55), wrist_l=8, neck=(24, 0, 12))),
+        _K(0.8, pose(shoulder_l=(20, 46, -54), elbow_l=(102, 60), wrist_l=6, neck=(26, 2, 14))),
         _K(0.8, REST),
     ),
     **GAITS,

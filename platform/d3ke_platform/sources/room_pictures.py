@@ -1,7 +1,7 @@
 """Surfaces of furnished rooms, drawn to scale: floors, walls with doors and windows, cabinets.
 
-A picture shows a square of `SPAN_M` metres; x runs to the right and y up from its lower left corner.
-Everything is drawn by chance for this project: no photographs.
+A picture shows a square of `SPAN_M` metres; x runs to the right and y up from its lower left
+corner. Everything is drawn by chance for this project: no photographs.
 """
 
 from __future__ import annotations

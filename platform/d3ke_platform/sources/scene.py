@@ -51,7 +51,9 @@ def sample_camera(
 ) -> Camera:
     """A square camera at the named place, its position and focal length varied by chance.
 
-    `field_of_view_deg` is the mean of the fields of view, which vary by 1.5 degrees. Raises UnknownNameError for a name that is not in `CAMERA_PLACES`.
+    `field_of_view_deg` is the mean of the fields of view, which vary by 1.5 degrees.
+
+    Raises UnknownNameError for a name that is not in `CAMERA_PLACES`.
     """
     if name not in CAMERA_PLACES:
         raise UnknownNameError("camera", name, CAMERA_PLACES)
@@ -131,7 +133,7 @@ class Scene:
         self._lights = [pyvista.Light(focal_point=(0, 1, 0)) for _ in range(2)]
         for light in self._lights:
             self._plotter.add_light(light)
-        self._shadow = self._add_shadow()
+        self._shadow = self._add_shadow(soft=style != "plain")
         self._body: BodySurface = (
             TexturedSurface(self._plotter, pyvista, skin)
             if skin
@@ -239,9 +241,17 @@ class Scene:
         self._plotter.camera.view_angle = math.degrees(2 * math.atan(height / 2 / focal_y))
         self._plotter.camera.clipping_range = (0.3, 20.0)
 
-    def _add_shadow(self) -> Any:
-        disc = self._pv.Disc(center=(0, 0.004, 0), inner=0, outer=1, normal=(0, 1, 0), c_res=40)
-        return self._plotter.add_mesh(disc, color="black", opacity=0.3, lighting=False)
+    def _add_shadow(self, *, soft: bool) -> Any:
+        if not soft:
+            disc = self._pv.Disc(center=(0, 0.004, 0), inner=0, outer=1, normal=(0, 1, 0), c_res=40)
+            return self._plotter.add_mesh(disc, color="black", opacity=0.3, lighting=False)
+        across = np.hypot(*np.meshgrid(np.linspace(-1, 1, 64), np.linspace(-1, 1, 64)))
+        black = np.zeros((64, 64, 4), np.uint8)
+        black[..., 3] = 255 * np.clip(1.25 * (1 - across**2), 0, 1) ** 2
+        plane = self._pv.Plane(center=(0, 0.004, 0), direction=(0, 1, 0), i_size=3, j_size=3)
+        texture = self._pv.Texture(black)
+        texture.interpolate = True
+        return self._plotter.add_mesh(plane, texture=texture, opacity=0.3, lighting=False)
 
 
 def _in_front(

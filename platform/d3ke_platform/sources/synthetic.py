@@ -54,6 +54,11 @@ class SyntheticSource:
     def __getstate__(self) -> dict[str, Any]:
         return {"settings": self.settings}
 
+    @property
+    def movements(self) -> tuple[str, ...]:
+        """Every movement that each person performs, clips included."""
+        return self.settings.movements
+
     def plan(self, folder: Path) -> SourcePlan:
         """Subjects, their splits and a unit for each static pose and trial.
 
@@ -81,7 +86,7 @@ class SyntheticSource:
                     "split": split,
                 }
                 for subject, split in splits.items()
-                for movement in (STATIC, *self.settings.movements)
+                for movement in (STATIC, *self.movements)
             ],
         )
 
@@ -91,11 +96,11 @@ class SyntheticSource:
         if movement == STATIC:
             self._write_static(subject, folder)
             return MadeUnit()
-        motion = self._perform(subject, movement)
+        motion = self.perform(subject, movement)
         trial = self._write_trial(unit, motion, folder)
         motion = motion.every(self.settings.labels_per_frame)
-        cameras = {name: self._camera(subject, name) for name in self.settings.cameras}
-        self._set_scene(subject, movement, trial["trial_id"], motion)
+        cameras = {name: self.camera(subject, name) for name in self.settings.cameras}
+        self.set_scene(subject, movement, trial["trial_id"], motion)
         paths = self._write_videos(trial["trial_id"], motion, cameras, folder)
         recordings = []
         for name, camera in cameras.items():
@@ -105,20 +110,20 @@ class SyntheticSource:
         return MadeUnit(trials=[trial], recordings=recordings)
 
     @cached_property
-    def _body(self) -> AnnyBody:
+    def body(self) -> AnnyBody:
         from d3ke_platform.sources.anny_body import AnnyBody
 
         return AnnyBody()
 
     @cached_property
-    def _scene(self) -> Scene:
+    def scene(self) -> Scene:
         settings = self.settings
         return Scene(
-            self._body.faces,
-            len(self._body.dominant_bones),
+            self.body.faces,
+            len(self.body.dominant_bones),
             settings.image_size,
             style=settings.style,
-            skin=self._body.skin_map if settings.style == "furnished" else None,
+            skin=self.body.skin_map if settings.style == "furnished" else None,
             distorted=settings.lens_distortion > 0,
         )
 
@@ -126,12 +131,12 @@ class SyntheticSource:
         """Random numbers of one thing: the same whatever else has been drawn."""
         return np.random.default_rng([self.settings.seed, *(crc32(n.encode()) for n in names)])
 
-    def _phenotype(self, subject: str) -> Phenotype:
+    def phenotype(self, subject: str) -> Phenotype:
         from d3ke_platform.sources.anny_body import sample_phenotype
 
-        return sample_phenotype(self._generator(subject, "phenotype"), self._body)
+        return sample_phenotype(self._generator(subject, "phenotype"), self.body)
 
-    def _camera(self, subject: str, name: str) -> Camera:
+    def camera(self, subject: str, name: str) -> Camera:
         settings, rng = self.settings, self._generator(subject, "camera", name)
         camera = sample_camera(
             name,
@@ -153,9 +158,9 @@ class SyntheticSource:
     def _outfit(self, subject: str) -> Outfit:
         from d3ke_platform.sources.anny_body import t_pose_rotations
 
-        body = self._body
+        body = self.body
         standing = body.pose(
-            self._phenotype(subject), t_pose_rotations(1), np.zeros((1, 3)), grounding="frame"
+            self.phenotype(subject), t_pose_rotations(1), np.zeros((1, 3)), grounding="frame"
         )
         rng = self._generator(subject, "appearance")
         looks = sample_appearance(rng)
@@ -167,12 +172,12 @@ class SyntheticSource:
         texture = paint(looks, body.skin_map, vertices, joints, body.dominant_bones, rng)
         return replace(outfit, texture=texture)
 
-    def _perform(self, subject: str, movement: str) -> BodyMotion:
+    def perform(self, subject: str, movement: str) -> BodyMotion:
         """The moving body at the rate of the markers, above a floor at y = 0."""
         settings = self.settings
         motion = self._motion(subject, movement)
-        moved = self._body.pose(
-            self._phenotype(subject),
+        moved = self.body.pose(
+            self.phenotype(subject),
             motion.segment_rotations,
             motion.root_position,
             grounding="frame",
@@ -209,7 +214,7 @@ class SyntheticSource:
 
         path = folder / _static_uri(subject)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_trc(path, static_markers(self._body, self._phenotype(subject)))
+        write_trc(path, static_markers(self.body, self.phenotype(subject)))
 
     def _write_trial(
         self, unit: Mapping[str, Any], motion: BodyMotion, folder: Path
@@ -221,7 +226,7 @@ class SyntheticSource:
         uri = f"trials/{trial_id}.trc"
         (folder / uri).parent.mkdir(parents=True, exist_ok=True)
         rate = self.settings.label_rate_hz
-        write_trc(folder / uri, virtual_markers(self._body, motion, rate_hz=rate))
+        write_trc(folder / uri, virtual_markers(self.body, motion, rate_hz=rate))
         return {
             "trial_id": trial_id,
             "subject": unit["subject"],
@@ -233,14 +238,14 @@ class SyntheticSource:
             "ik_setup_uri": "",
         }
 
-    def _set_scene(self, subject: str, movement: str, trial_id: str, motion: BodyMotion) -> None:
+    def set_scene(self, subject: str, movement: str, trial_id: str, motion: BodyMotion) -> None:
         """Room, light, clothes and chair of a trial."""
-        scene = self._scene
+        scene = self.scene
         scene.furnish(self._room(subject))
         scene.light(self._generator(trial_id, "light"))
         scene.dress(self._outfit(subject))
         planted = self.settings.full_motion and movement in SEATED
-        scene.seat(seat_of(motion, self._body.dominant_bones) if planted else None)
+        scene.seat(seat_of(motion, self.body.dominant_bones) if planted else None)
 
     def _write_videos(
         self,
@@ -250,7 +255,7 @@ class SyntheticSource:
         folder: Path,
     ) -> dict[str, Path]:
         """Render every frame for all cameras at once; returns camera -> file."""
-        scene = self._scene
+        scene = self.scene
         paths = {name: folder / f"videos/{trial_id}_{name}.mp4" for name in cameras}
         sensors = {
             name: Sensor(size=camera.size, rng=self._generator(trial_id, "sensor", name))
@@ -269,13 +274,13 @@ class SyntheticSource:
         return paths
 
     def _subject_row(self, subject: str, split: str) -> dict[str, Any]:
-        phenotype = self._phenotype(subject)
+        phenotype = self.phenotype(subject)
         return {
             "subject": subject,
             "split": split,
             "sex": "female" if phenotype.gender > 0.5 else "male",
-            "height_m": self._body.height(phenotype),
-            "mass_kg": self._body.mass(phenotype),
+            "height_m": self.body.height(phenotype),
+            "mass_kg": self.body.mass(phenotype),
             "static_uri": _static_uri(subject),
             "scale_setup_uri": "",
             "scaled_model_uri": "",

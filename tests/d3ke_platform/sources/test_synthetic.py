@@ -83,7 +83,7 @@ def test_markers_project_into_the_boxes(made, folder: Path, source: SyntheticSou
     for row in made.recordings:
         table = BOXES.to_numpy(read_table(folder / f"boxes/{row['recording_id']}.parquet"))
         np.testing.assert_array_equal(table["frame"], np.arange(row["frame_count"]))
-        camera = source._camera("s001", row["camera"])
+        camera = source.camera("s001", row["camera"])
         np.testing.assert_array_equal(row["intrinsics"], camera.intrinsics)
         pixels = project(camera, markers.positions)
         surface = ~np.isnan(pixels).any(axis=(0, 2))
@@ -143,7 +143,7 @@ def test_people_differ(source: SyntheticSource) -> None:
     rows = [source._subject_row(subject, "train") for subject in ("s001", "s002", "s003")]
     assert len({round(row["height_m"], 3) for row in rows}) == 3
     reseeded = SyntheticSource(SyntheticSettings(seed=8))
-    assert reseeded._phenotype("s001") != source._phenotype("s001")
+    assert reseeded.phenotype("s001") != source.phenotype("s001")
 
 
 def test_splits_are_disjoint_and_sized() -> None:
@@ -155,7 +155,7 @@ def test_splits_are_disjoint_and_sized() -> None:
 
 @pytest.mark.parametrize("movement", sorted(MOVEMENTS))
 def test_the_tallest_stay_in_view(source: SyntheticSource, movement: str) -> None:
-    body: AnnyBody = source._body
+    body: AnnyBody = source.body
     tall = next(
         Phenotype(gender=0.0, height=height, muscle=0.6, weight=0.6)
         for height in np.arange(0.7, 0.3, -0.02).tolist()
