@@ -30,6 +30,7 @@ def register_markers(
     statics: Sequence[MarkerTrajectories],
     joint_centers: Mapping[str, str],
     fit_weights: Mapping[str, float],
+    limbs: Mapping[str, tuple[str, str]] | None = None,
     rounds: int = 3,
 ) -> MarkerSet:
     """Moves the markers of a set to where people carry them on the unscaled skeleton.
@@ -47,6 +48,9 @@ def register_markers(
         statics: one trial a person in the skeleton's default pose, all markers measured.
         joint_centers: marker -> joint whose centre it marks; it is put there and stays.
         fit_weights: marker -> weight in the rigid fit; others 0.
+        limbs: body -> markers of the joints at its two ends. Its markers are laid along it: the
+            skeleton's default pose need not be quite the person's, a straight arm not quite
+            straight.
         rounds: how often.
 
     Raises:
@@ -58,7 +62,10 @@ def register_markers(
     moving = np.array([name not in joint_centers for name in current.names])[:, None]
     weights = np.array([fit_weights.get(name, 0.0) for name in current.names])
     for _ in range(rounds):
-        places = [_places(skeleton, current, measurements, person, weights) for person in statics]
+        places = [
+            _places(skeleton, current, measurements, person, weights, limbs or {})
+            for person in statics
+        ]
         found = mirrored_mean(current.names, np.mean(places, axis=0))
         current = replace(current, locations=np.where(moving, found, current.locations))
     return current
@@ -116,6 +123,7 @@ def _places(
     measurements: MeasurementSet,
     static: MarkerTrajectories,
     weights: FloatArray,
+    limbs: Mapping[str, tuple[str, str]],
 ) -> FloatArray:
     """Where one person's markers lie on the unscaled bodies, [M, 3] m."""
     measured = static.reordered(marker_set.names)
@@ -125,8 +133,25 @@ def _places(
     pose = _default_pose(skeleton, marker_set, scales)
     points = measured.positions.mean(axis=0)
     rotation, shift = fit_rigid(points, pose.markers.numpy(), weights)
-    local = _in_bodies(skeleton, marker_set, pose, points @ rotation.T + shift)
+    points = points @ rotation.T + shift
+    for body, ends in limbs.items():
+        first, last = (marker_set.index(end) for end in ends)
+        on_body = np.array([name == body for name in marker_set.bodies])
+        modelled = pose.markers.numpy()
+        turn = _turn(points[last] - points[first], modelled[last] - modelled[first])
+        points[on_body] = (points[on_body] - points[last]) @ turn.T + modelled[last]
+    local = _in_bodies(skeleton, marker_set, pose, points)
     return local / scales[skeleton.index_of("body", marker_set.bodies)]
+
+
+def _turn(start: FloatArray, end: FloatArray) -> FloatArray:
+    """The smallest rotation [3, 3] that turns one direction into another."""
+    start, end = start / np.linalg.norm(start), end / np.linalg.norm(end)
+    axis = np.cross(start, end)
+    across = np.array(
+        [[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]], float
+    )
+    return np.asarray(np.eye(3) + across + across @ across / (1.0 + start @ end))
 
 
 def _in_bodies(

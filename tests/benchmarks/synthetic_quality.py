@@ -2,9 +2,9 @@
 
     python tests/benchmarks/synthetic_quality.py --pose-model FILE.task
 
-Every person performs a few of the movements, so that all people and all movements take part. A few
-time steps of each trial are labelled (scaling and inverse kinematics as the job does them) and
-fewer are rendered, with the recipe's own settings. Printed: marker errors by person and movement,
+Every person performs a few of the movements, so that all people and all movements take part. Their
+trials are labelled (scaling and inverse kinematics as the job does them) and a few time steps are
+rendered, with the recipe's own settings. Printed: marker errors by person and movement,
 the share of pictures in which MediaPipe finds the person and how far its joints are from the true
 ones, and what labels and crops take on the disk, also beside the published pipeline's files.
 """
@@ -80,9 +80,7 @@ def main() -> None:
             PrepareSettings, [*recipe, "--output", f"{folder}/data"], job="prepare"
         )
         source = SyntheticSource(settings.synthetic)
-        data = DataSet.create(
-            settings.output, source=settings.source, settings=settings.identity()
-        )
+        data = DataSet.create(settings.output, source=settings.source, settings=settings.identity())
         plan(data, source)
         landmarker = _landmarker(arguments.pose_model)
         sample = Sample()
@@ -94,7 +92,7 @@ def main() -> None:
             for movement in movements:
                 motion = source.perform(subject, movement)
                 trial = f"{subject}_{movement}"
-                _label(data, label, source, trial, motion, arguments.steps)
+                _label(data, label, source, trial, motion, arguments.every)
                 sample.errors.append((subject, movement, _errors(data, trial)))
                 _look(sample, source, subject, movement, motion, arguments.pictures, landmarker)
         console = Console(width=110)
@@ -108,7 +106,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--recipe", default="standard")
     parser.add_argument("--subjects", type=int, default=0, help="first so many people; 0 = all")
     parser.add_argument("--movements", type=int, default=4, help="per person")
-    parser.add_argument("--steps", type=int, default=8, help="labelled time steps per trial")
+    parser.add_argument("--every", type=int, default=2, help="label one time step of so many")
     parser.add_argument("--pictures", type=int, default=1, help="per trial and camera")
     parser.add_argument("--pose-model", default=os.environ.get("D3KE_POSE_MODEL", ""))
     parser.add_argument("--sheet", default="", help="write the pictures to this .png file")
@@ -132,12 +130,12 @@ def _label(
     source: SyntheticSource,
     trial: str,
     motion: BodyMotion,
-    steps: int,
+    every: int,
 ) -> None:
-    """Labels of `steps` of the trial's time steps, spread over it."""
-    chosen = np.unique(np.linspace(0, len(motion.vertices) - 1, steps).round().astype(int))
-    joints = {bone: at[chosen] for bone, at in motion.joints.items()}
-    markers = virtual_markers(source.body, BodyMotion(motion.vertices[chosen], joints))
+    """Labels of one of `every` time steps. Not too few: where much happens between two, the solver
+    has no neighbour to start from."""
+    rate = source.settings.label_rate_hz / every
+    markers = virtual_markers(source.body, motion.every(every), rate_hz=rate)
     uri = f"trials/{trial}.trc"
     data.resolve(uri).parent.mkdir(parents=True, exist_ok=True)
     write_trc(data.resolve(uri), markers)
@@ -245,7 +243,7 @@ def _label_bytes(data: DataSet, label: LabelTrial, source: SyntheticSource, root
     subject, movement = next(iter(source.settings.splits())), source.settings.movements[0]
     motion = source.perform(subject, movement)
     trial = f"{subject}_{movement}"
-    _label(data, label, source, trial, motion, len(motion.vertices))
+    _label(data, label, source, trial, motion, 1)
     return (root / f"labels/{trial}.parquet").stat().st_size / len(motion.vertices)
 
 

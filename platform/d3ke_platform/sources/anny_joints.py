@@ -20,6 +20,8 @@ _DOWN = np.array([0.0, -1.0, 0.0])
 _RIGHT = np.array([0.0, 0.0, 1.0])
 _TOE_OUT_REMOVED = 0.6
 """Share of Anny's toe-out at rest that neutral takes back: people stand turned out a little."""
+_ULNA_SHARE = 0.85
+"""Of the way from the middle of the wrist to the skin over the ulna's end."""
 _MIDPOINT_JOINTS = {
     "lowerleg01": ("KNE", "KNI"),
     "foot": ("ANK", "ANI"),
@@ -33,7 +35,8 @@ def joint_pivots(
 ) -> FloatArray:
     """The point each bone turns about, [bones, 3] m.
 
-    Knee, ankle and elbow: between the two epicondyle or malleolus markers. Hip: Harrington's
+    The lower half of the forearm twists about the ulna, at the outer wrist marker: the radius and
+    the hand go around it. Knee, ankle and elbow: between the two epicondyle or malleolus markers. Hip: Harrington's
     regression from the four iliac markers sideways, and halfway between it and Anny's bone in the
     other two directions (the mesh's iliac skin points are too far from bone to trust alone).
     """
@@ -43,6 +46,9 @@ def joint_pivots(
         for bone, (lateral, medial) in _MIDPOINT_JOINTS.items():
             middle = (point[side + lateral] + point[side + medial]) / 2.0
             pivots[bones.index(f"{bone}.{side}")] = middle
+        wrist = heads[bones.index(f"wrist.{side}")]
+        ulna = wrist + _ULNA_SHARE * (point[side + "OWR"] - wrist)
+        pivots[bones.index(f"lowerarm02.{side}")] = ulna
         hip = bones.index(f"upperleg01.{side}")
         regression = harrington_hip(point, sign)
         pivots[hip, :2] = (regression[:2] + heads[hip, :2]) / 2.0

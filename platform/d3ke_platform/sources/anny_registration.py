@@ -58,6 +58,14 @@ FIT_WEIGHTS: Mapping[str, float] = {
 }
 """Rigid fit by the joints the body turns about: an offset there grows with every movement."""
 
+LIMBS: Mapping[str, tuple[str, str]] = {
+    bone + suffix: (side + "ELC", side + "WRIST")
+    for bone in ("ulna", "radius")
+    for side, suffix in (("R", ""), ("L", "_l"))
+}
+"""The model's forearms stand 10 degrees off straight arms. Wrist markers that much beside the axis
+of pronation could not follow a forearm's twist."""
+
 _UNRELATED = ("ROOT", "Spine1", "Spine2", "Spine3", "NECK", "HEAD", "LCOL", "RCOL")
 """Anny's spine and collar bones start 80 to 140 mm from SMPL's joints of these names."""
 _IK_WEIGHTS: Mapping[str, float] = {
@@ -101,6 +109,7 @@ def register_anny(
         statics=[static_markers(body, phenotype) for phenotype in registration_phenotypes()],
         joint_centers=JOINT_CENTERS,
         fit_weights=FIT_WEIGHTS,
+        limbs=LIMBS,
     )
     return replace(registered, ik_weights=_weights(registered))
 

@@ -20,14 +20,16 @@ _PARENTS: dict[str, str | None] = {
     "toe_r": "ankle_r",
     "shoulder_r": "chest",
     "elbow_r": "shoulder_r",
-    "wrist_r": "elbow_r",
+    "forearm_r": "elbow_r",
+    "wrist_r": "forearm_r",
     "hip_l": "root",
     "knee_l": "hip_l",
     "ankle_l": "knee_l",
     "toe_l": "ankle_l",
     "shoulder_l": "chest",
     "elbow_l": "shoulder_l",
-    "wrist_l": "elbow_l",
+    "forearm_l": "elbow_l",
+    "wrist_l": "forearm_l",
 }
 SEGMENTS: tuple[str, ...] = tuple(_PARENTS)
 """Segments that can be turned, parents first."""
@@ -119,7 +121,9 @@ def _turn_arm(
         out, ("shoulder01",), side, chest @ _girdle(direction, sign, SCAPULA_LIFT, SCAPULA_SWING)
     )
     _assign(out, ("upperarm",), side, turned[shoulder] @ neutral[shoulder])
-    _assign(out, ("lowerarm",), side, turned[elbow] @ neutral[elbow])
+    # The skin of the elbow stays with the upper half of the forearm, which does not twist.
+    _assign(out, ("lowerarm01",), side, turned[elbow] @ neutral[elbow])
+    _assign(out, ("lowerarm02",), side, turned[f"forearm_{segment}"] @ neutral[elbow])
     hand = turned[f"wrist_{segment}"] @ neutral[elbow]
     _assign(out, ("wrist", "finger", "metacarpal"), side, hand)
 

@@ -34,9 +34,11 @@ KEY_NOISE_DEG = 1.5
 SWAY_DEG = 1.2
 GAIT_NOISE_DEG = 0.6  # its keys follow each other within a tenth of a second
 FINE_DEG: Mapping[str, tuple[float, float, float]] = {
-    "wrist": (14.0, 7.0, 0.0), "toe": (3.0, 0.0, 0.0), "elbow": (0.0, 16.0, 0.0)
+    "wrist": (14.0, 7.0, 0.0), "toe": (5.0, 0.0, 0.0), "elbow": (0.0, 16.0, 0.0)
 }  # fmt: skip
 """Size of the slow wandering of small joints: hands are never still."""
+TOES_AT_REST_DEG = -5.0
+"""Bent a little: the model's toes bend from 0 to -15 degrees."""
 POSTURE_DEG = {"root": 1.5, "chest": 3.0, "neck": 4.0, "shoulder": 3.0, "elbow": 5.0, "hip": 1.5}
 
 # Smallest and largest angle (deg) per channel: style and noise must not break a joint.
@@ -139,6 +141,7 @@ def make_motion(
         for channel in FINE_CHANNELS:
             values = _key_values(keys, channel, mirrored, amplitude)
             angles[channel] = _interpolated(key_times, values, times, flowing)
+            angles[channel] += TOES_AT_REST_DEG if channel.startswith("toe") else 0.0
         for channel in (*FINE_CHANNELS, "elbow_r", "elbow_l"):
             angles[channel] = _limited(channel, angles[channel] + _wander(channel, times, own))
     return Motion(
@@ -154,7 +157,8 @@ def segment_rotations(
 ) -> dict[str, Float[np.ndarray, "T 3 3"]]:
     """Local segment rotations of anatomical angles (degrees, see `key_poses`).
 
-    Wrists and toes may be left out.
+    Wrists and toes may be left out: the forearm is then turned as a whole from the elbow on,
+    where a living one twists towards the wrist.
     """
     result = {name: _euler("YZX", angles[name] * [-1, 1, 1], (2, 0, 1)) for name in TRUNK}
     for side, sign in (("r", 1.0), ("l", -1.0)):
@@ -168,7 +172,10 @@ def segment_rotations(
         }
         if f"wrist_{side}" in angles:
             wrist, toe = angles[f"wrist_{side}"], angles[f"toe_{side}"]
+            twist = elbow * [0, sign, 0]
             result |= {
+                f"elbow_{side}": _euler("ZYX", elbow * [1, 0, 0], (0, 1, 2)),
+                f"forearm_{side}": _euler("ZYX", twist, (0, 1, 2)),
                 f"wrist_{side}": _euler("XZY", wrist * [sign, 1, 0], (0, 1, 2)),
                 f"toe_{side}": _euler("ZXY", toe * [1, 0, 0], (0, 1, 2)),
             }
