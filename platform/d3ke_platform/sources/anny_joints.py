@@ -36,9 +36,10 @@ def joint_pivots(
     """The point each bone turns about, [bones, 3] m.
 
     The lower half of the forearm twists about the ulna, at the outer wrist marker: the radius and
-    the hand go around it. Knee, ankle and elbow: between the two epicondyle or malleolus markers. Hip: Harrington's
-    regression from the four iliac markers sideways, and halfway between it and Anny's bone in the
-    other two directions (the mesh's iliac skin points are too far from bone to trust alone).
+    the hand go around it. Knee, ankle and elbow: between the two epicondyle or malleolus markers.
+    Hip: Harrington's regression from the four iliac markers sideways, and halfway between it and
+    Anny's bone in the other two directions (the mesh's iliac skin points are too far from bone to
+    trust alone).
     """
     pivots = heads.copy()
     point = {name: vertices[vertex] for name, vertex in markers.items()}
