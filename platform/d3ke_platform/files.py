@@ -154,7 +154,9 @@ def write_table(location: Location, table: pa.Table) -> None:
         table,
         sink,
         compression="zstd",
-        use_byte_stream_split=[_leaf(table, name) for name in table.schema.names if name in measured],
+        use_byte_stream_split=[
+            _leaf(table, name) for name in table.schema.names if name in measured
+        ],
         use_dictionary=[_leaf(table, name) for name in table.schema.names if name not in measured],
     )
     write_bytes(location, sink.getvalue())

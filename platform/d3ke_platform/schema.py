@@ -43,6 +43,8 @@ class Column:
     unit: str = ""
     frame: str = ""
     description: str = ""
+    stored: str = ""
+    """Type in files where it is not `dtype`: 24 bits tell 0.1 um, which is plenty for a marker."""
 
     def resolve(self, dims: Mapping[str, int]) -> tuple[int, ...]:
         """Shape with the letters replaced by `dims`; raises UnknownNameError for a missing one."""
@@ -54,7 +56,7 @@ class Column:
     def field(self, dims: Mapping[str, int]) -> pa.Field:
         """Arrow field, with shape, unit, frame and description as metadata."""
         shape = self.resolve(dims)
-        value_type = _ARROW_TYPES[self.dtype]
+        value_type = _ARROW_TYPES[self.stored or self.dtype]
         arrow_type = pa.list_(value_type, math.prod(shape)) if shape else value_type
         metadata = {
             "shape": json.dumps(shape),
@@ -156,10 +158,10 @@ class Table:
         ]
 
     def _array(self, column: Column, values: Any, shape: tuple[int, ...]) -> pa.Array:
-        arrow_type = _ARROW_TYPES[column.dtype]
+        arrow_type = _ARROW_TYPES[column.stored or column.dtype]
         if column.dtype in ("string", "binary"):
             return pa.array(list(values), type=arrow_type)
-        array = np.asarray(values, dtype=column.dtype)
+        array = np.asarray(values, dtype=column.stored or column.dtype)
         array = array.reshape(0, *shape) if array.size == 0 and len(array) == 0 else array
         if array.shape[1:] != shape:
             raise InvalidInputError(
@@ -293,10 +295,18 @@ LABELS = Table(
         Column("root_position", "float64", (3,), "m", "ground"),
         Column("measurement_factors", "float64", ("S",)),
         Column("body_scales", "float64", ("N", 3)),
-        Column("joint_centers", "float64", ("J", 3), "m", "ground"),
-        Column("markers_measured", "float64", ("M", 3), "m", "ground", "NaN: not measured"),
-        Column("markers_model", "float64", ("M", 3), "m", "ground"),
-        Column("marker_error_m", "float64", ("M",), "m", "", "NaN: not measured"),
+        Column("joint_centers", "float64", ("J", 3), "m", "ground", stored="float32"),
+        Column(
+            "markers_measured",
+            "float64",
+            ("M", 3),
+            "m",
+            "ground",
+            "NaN: not measured",
+            stored="float32",
+        ),
+        Column("markers_model", "float64", ("M", 3), "m", "ground", stored="float32"),
+        Column("marker_error_m", "float64", ("M",), "m", "", "NaN: not measured", stored="float32"),
         Column("coordinate_mask", "bool", ("Q",), description="true: usable as a label"),
         Column("marker_mask", "bool", ("M",), description="true: measured and well fitted"),
         Column("converged", "bool", description="false: the solver stopped short; all is masked"),

@@ -62,7 +62,12 @@ def _section(table: Table) -> str:
 
 def _row(column: Column) -> str:
     shape = f" [{', '.join(map(str, column.shape))}]" if column.shape else ""
-    cells = [f"`{column.name}`", f"{column.dtype}{shape}", column.unit, column.frame]
+    cells = [
+        f"`{column.name}`",
+        f"{column.stored or column.dtype}{shape}",
+        column.unit,
+        column.frame,
+    ]
     return "| " + " | ".join([*cells, column.description]) + " |"
 
 
