@@ -58,6 +58,12 @@ class BodyMotion:
         joints = {bone: at[::step] for bone, at in self.joints.items()}
         return BodyMotion(self.vertices[::step], joints)
 
+    def raised(self, height: FloatArray) -> BodyMotion:
+        """The body so much higher, [T] m."""
+        up = height[:, None] * [0.0, 1.0, 0.0]
+        joints = {bone: at + up for bone, at in self.joints.items()}
+        return BodyMotion(self.vertices + up[:, None].astype(np.float32), joints)
+
 
 class AnnyBody:
     """Anny's mesh with its skeleton driven in the ground frame.

@@ -83,6 +83,8 @@ class Motion:
     """[T] m, height of the body's lowest point above the floor."""
     times: np.ndarray
     """[T], s, from 0."""
+    measured_height: bool = False
+    """Whether the pelvis height of `root_position` was measured, so that it tells a jump."""
 
 
 def sample_motion_style(rng: np.random.Generator) -> MotionStyle:
@@ -135,7 +137,7 @@ def make_motion(
         smooth = _interpolated(key_times, values, times, flowing) + _sway(times, rng)
         angles[channel] = _limited(channel, smooth)
     angles["root"][:, 2] += style.yaw_deg + rng.normal(0.0, 3.0)
-    root_position = _root_position(times, rng)
+    root_position = place_in_room(times, rng)
     if fine:
         (own,) = rng.spawn(1)  # what has been drawn above stays as it is
         for channel in FINE_CHANNELS:
@@ -150,6 +152,18 @@ def make_motion(
         clearance=_clearance(keys, key_times, times),
         times=times,
     )
+
+
+def small_joints(
+    times: Float[np.ndarray, "T"], rng: np.random.Generator
+) -> dict[str, Float[np.ndarray, "T 3 3"]]:
+    """Rotations of forearms, wrists and toes that move a little, whatever the others do."""
+    angles = {channel: np.zeros((len(times), 3)) for channel in (*CHANNELS, *FINE_CHANNELS)}
+    for channel in (*FINE_CHANNELS, "elbow_r", "elbow_l"):
+        angles[channel] += TOES_AT_REST_DEG if channel.startswith("toe") else 0.0
+        angles[channel] = _limited(channel, angles[channel] + _wander(channel, times, rng))
+    moved = segment_rotations(angles)
+    return {name: moved[name] for name in moved if name.startswith(("forearm", "wrist", "toe"))}
 
 
 def segment_rotations(
@@ -293,7 +307,7 @@ def _clearance(
     return np.where(after >= before, rising, falling)
 
 
-def _root_position(
+def place_in_room(
     times: Float[np.ndarray, "T"], rng: np.random.Generator
 ) -> Float[np.ndarray, "T 3"]:
     """A place near the room's middle, with a slow drift of about a centimetre."""

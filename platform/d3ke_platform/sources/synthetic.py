@@ -20,10 +20,12 @@ import numpy as np
 from jaxtyping import Float
 
 from d3ke.camera import Camera, box_of_points, project
-from d3ke_platform.files import content_hash, write_table
+from d3ke.errors import InvalidInputError
+from d3ke_platform.files import content_hash, write_json, write_table
 from d3ke_platform.schema import BOXES
 from d3ke_platform.sources import MadeUnit, SourcePlan
 from d3ke_platform.sources.appearance import Outfit, dress, sample_appearance
+from d3ke_platform.sources.clips import ClipFile, find_clips, flight, perform_clip
 from d3ke_platform.sources.gait_table import IN_PLACE, TRAVELLING
 from d3ke_platform.sources.lens import sample_lens
 from d3ke_platform.sources.motions import Motion, make_motion, sample_motion_style
@@ -41,6 +43,10 @@ if TYPE_CHECKING:
     from d3ke_platform.sources.anny_phenotype import Phenotype
 
 STATIC = "static"
+_CLIPS = (
+    "Movements of this data set follow motion capture files that its maker named. They are no part "
+    "of the project that made it; whether they may be used and passed on, their licence says."
+)
 
 
 class SyntheticSource:
@@ -57,12 +63,18 @@ class SyntheticSource:
     @property
     def movements(self) -> tuple[str, ...]:
         """Every movement that each person performs, clips included."""
-        return self.settings.movements
+        return (*self.settings.movements, *self._clips)
+
+    @cached_property
+    def _clips(self) -> dict[str, ClipFile]:
+        clips, _ = find_clips(self.settings.clips)
+        return {clip.movement: clip for clip in clips}
 
     def plan(self, folder: Path) -> SourcePlan:
         """Subjects, their splits and a unit for each static pose and trial.
 
-        Writes `model.osim` (the built-in model with the mesh's markers) into `folder`.
+        Writes `model.osim` (the built-in model with the mesh's markers) into `folder`, and
+        `clips.json`, which says what motion capture of the user's the data set is made from.
         """
         from d3ke.kinematics import MarkerSet
         from d3ke.skeleton import MeasurementSet, PredictedSet, full_body_model_path
@@ -72,6 +84,7 @@ class SyntheticSource:
         model.parent.mkdir(parents=True, exist_ok=True)
         marker_set.apply_to_model(full_body_model_path(), model)
         splits = self.settings.splits()
+        contents = self._describe_clips(Path(folder))
         return SourcePlan(
             model_osim=model,
             marker_set=marker_set,
@@ -84,6 +97,7 @@ class SyntheticSource:
                     "subject": subject,
                     "movement": movement,
                     "split": split,
+                    **({"clip_hash": contents[movement]} if movement in contents else {}),
                 }
                 for subject, split in splits.items()
                 for movement in (STATIC, *self.movements)
@@ -96,6 +110,7 @@ class SyntheticSource:
         if movement == STATIC:
             self._write_static(subject, folder)
             return MadeUnit()
+        self._check_clip(unit)
         motion = self.perform(subject, movement)
         trial = self._write_trial(unit, motion, folder)
         motion = motion.every(self.settings.labels_per_frame)
@@ -183,10 +198,12 @@ class SyntheticSource:
             grounding="frame",
             clearance=motion.clearance,
         )
+        if motion.measured_height:
+            moved = moved.raised(flight(motion.root_position[:, 1], moved.joints["root"][:, 1]))
         if not settings.full_motion or movement in IN_PLACE:
             return moved
         rng = self._generator(subject, "way", movement)
-        travels = movement in TRAVELLING
+        travels = movement in TRAVELLING or movement in self._clips
         x, _, z = motion.root_position[0]
         return plant(
             moved,
@@ -198,15 +215,44 @@ class SyntheticSource:
             travels=travels,
         )
 
+    def _describe_clips(self, folder: Path) -> dict[str, str]:
+        """Writes clips.json where there are clips; movement -> hash of its file."""
+        if not self.settings.clips:
+            return {}
+        clips, left_out = find_clips(self.settings.clips)
+        contents = {clip.movement: content_hash(clip.path) for clip in clips}
+        rows = [
+            {
+                "movement": clip.movement,
+                "file": str(clip.path.resolve()),
+                "content_hash": contents[clip.movement],
+                "seconds": clip.seconds,
+            }
+            for clip in clips
+        ]
+        write_json(folder / "clips.json", {"note": _CLIPS, "clips": rows, "left_out": left_out})
+        return contents
+
+    def _check_clip(self, unit: Mapping[str, Any]) -> None:
+        wanted = unit.get("clip_hash")
+        clip = self._clips.get(unit["movement"])
+        if wanted and (clip is None or content_hash(clip.path) != wanted):
+            raise InvalidInputError(
+                f"clip of {unit['movement']}",
+                f"{clip.path if clip else 'its file'} has changed since the data set was planned",
+            )
+
     def _motion(self, subject: str, movement: str) -> Motion:
-        return make_motion(
-            movement,
-            rate_hz=self.settings.label_rate_hz,
-            seconds=self.settings.seconds,
-            style=sample_motion_style(self._generator(subject, "style")),
-            rng=self._generator(subject, "motion", movement),
-            fine=self.settings.full_motion,
-        )
+        how: dict[str, Any] = {
+            "rate_hz": self.settings.label_rate_hz,
+            "seconds": self.settings.seconds,
+            "style": sample_motion_style(self._generator(subject, "style")),
+            "rng": self._generator(subject, "motion", movement),
+            "fine": self.settings.full_motion,
+        }
+        if movement in self._clips:
+            return perform_clip(self._clips[movement], **how)
+        return make_motion(movement, **how)
 
     def _write_static(self, subject: str, folder: Path) -> None:
         from d3ke.kinematics import write_trc
