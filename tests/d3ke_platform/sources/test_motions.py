@@ -8,6 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d3ke.errors import InvalidInputError, UnknownNameError
+from d3ke_platform.sources.gait_table import GAITS
+from d3ke_platform.sources.key_poses import (
+    CHANNELS,
+    FINE,
+    FINE_CHANNELS,
+    LIFT,
+    PAIRED,
+    TRUNK,
+)
 from d3ke_platform.sources.motions import (
     LIMITS,
     Motion,
@@ -17,11 +26,9 @@ from d3ke_platform.sources.motions import (
     segment_rotations,
 )
 from d3ke_platform.sources.movement_table import (
-    CHANNELS,
+    BML_MOVI_MOVEMENTS,
     DEFAULT_MOVEMENTS,
     MOVEMENTS,
-    PAIRED,
-    TRUNK,
 )
 
 DOWN, FORWARD, UP = np.array([0.0, -1, 0]), np.array([1.0, 0, 0]), np.array([0.0, 1, 0])
@@ -34,7 +41,8 @@ def motion(movement: str, seed: int = 0, **changes) -> Motion:
 
 
 def turned(channel: str, angles: tuple[float, float, float], vector: np.ndarray) -> np.ndarray:
-    values = {name: np.zeros((1, 3)) for name in CHANNELS} | {channel: np.array([angles])}
+    values = {name: np.zeros((1, 3)) for name in (*CHANNELS, *FINE_CHANNELS)}
+    values[channel] = np.array([angles])
     return segment_rotations(values)[channel][0] @ vector
 
 
@@ -43,7 +51,7 @@ def test_every_movement_is_well_formed(movement: str) -> None:
     keys = MOVEMENTS[movement]
     assert len(keys) >= 3
     for key in keys:
-        assert set(key.pose) <= set(CHANNELS)
+        assert set(key.pose) <= {*CHANNELS, *FINE_CHANNELS, LIFT}
         assert all(1 <= len(angles) <= 3 for angles in key.pose.values())
     assert all(key.seconds > 0 for key in keys[1:])
     made = motion(movement)
@@ -61,6 +69,9 @@ def test_key_poses_respect_the_limits() -> None:
     for movement, keys in MOVEMENTS.items():
         for key in keys:
             for channel, angles in key.pose.items():
+                if channel == LIFT:
+                    assert 0 < angles[0] < 0.4 or angles == (0.0,), (movement, angles)
+                    continue
                 limits = LIMITS[channel.removesuffix("_r").removesuffix("_l")]
                 for angle, (low, high) in zip(angles, limits, strict=False):
                     assert low <= angle <= high, (movement, channel, angle)
@@ -99,8 +110,10 @@ def test_default_vocabulary_moves_legs_arms_and_trunk() -> None:
         ("shoulder_r", (0, 80, 0), DOWN, 0, 1),
         ("shoulder_r", (0, 0, 40), FORWARD, 2, 1),
         ("elbow_r", (90, 0, 0), DOWN, 0, 1),
-        ("elbow_r", (0, 40, 0), FORWARD, 2, -1),
-        ("elbow_l", (0, 40, 0), FORWARD, 2, 1),
+        ("wrist_r", (30, 0, 0), DOWN, 2, -1),
+        ("wrist_l", (30, 0, 0), DOWN, 2, 1),
+        ("wrist_r", (0, 25, 0), DOWN, 0, 1),
+        ("toe_l", (30, 0, 0), FORWARD, 1, 1),
     ],
 )
 def test_angles_have_their_anatomical_meaning(
@@ -113,15 +126,67 @@ def test_angles_have_their_anatomical_meaning(
 @given(seed=st.integers(0, 1000))
 def test_swapping_sides_mirrors_the_rotations(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    angles = {channel: rng.uniform(-40, 40, (2, 3)) for channel in CHANNELS}
+    angles = {channel: rng.uniform(-40, 40, (2, 3)) for channel in (*CHANNELS, *FINE_CHANNELS)}
     mirrored = {name: angles[name] * [1, -1, -1] for name in TRUNK}
-    for name in PAIRED:
+    for name in (*PAIRED, *FINE):
         mirrored |= {f"{name}_r": angles[f"{name}_l"], f"{name}_l": angles[f"{name}_r"]}
     plain, seen = segment_rotations(angles), segment_rotations(mirrored)
     swap = {"_r": "_l", "_l": "_r"}
-    for channel in CHANNELS:
+    for channel in plain:
         other = channel[:-2] + swap[channel[-2:]] if channel[-2:] in swap else channel
         np.testing.assert_allclose(seen[other], MIRROR @ plain[channel] @ MIRROR, atol=1e-12)
+
+
+def test_a_forearm_twists_as_a_whole_only_without_small_joints() -> None:
+    angles = {channel: np.zeros((1, 3)) for channel in CHANNELS}
+    angles["elbow_r"] = np.array([[90.0, 40.0, 0.0]])
+    whole = segment_rotations(angles)
+    split = segment_rotations(angles | {name: np.zeros((1, 3)) for name in FINE_CHANNELS})
+    assert "forearm_r" not in whole
+    np.testing.assert_allclose(split["elbow_r"] @ split["forearm_r"], whole["elbow_r"], atol=1e-12)
+    assert (split["forearm_r"][0] @ FORWARD)[2] < -0.5
+    np.testing.assert_allclose(split["elbow_r"][0] @ DOWN, FORWARD, atol=1e-9)
+
+
+@pytest.mark.parametrize("movement", ["squat", "throw", "walk", "jump"])
+def test_small_joints_leave_the_others_as_they_are(movement: str) -> None:
+    plain, fine = motion(movement, 5), motion(movement, 5, fine=True)
+    assert set(fine.segment_rotations) - set(plain.segment_rotations) == {
+        *FINE_CHANNELS, "forearm_r", "forearm_l",
+    }  # fmt: skip
+    for name, rotation in plain.segment_rotations.items():
+        if not name.startswith("elbow"):
+            np.testing.assert_array_equal(fine.segment_rotations[name], rotation)
+    for name in ("wrist_r", "forearm_l", "toe_r"):
+        turn = fine.segment_rotations[name]
+        cosine = (np.einsum("ij,tij->t", turn[0], turn) - 1) / 2
+        assert np.degrees(np.arccos(np.clip(cosine, -1, 1))).max() > 2, name
+
+
+def test_gaits_repeat_their_cycle_at_their_own_pace() -> None:
+    assert {"walk", "run"} <= set(GAITS)
+    for seconds in (2.2, 4.4):
+        made = motion("walk", 2, rate_hz=60.0, seconds=seconds)
+        forward = (made.segment_rotations["hip_r"] @ DOWN)[:, 0]
+        steps = np.flatnonzero((forward[1:-1] > forward[:-2]) & (forward[1:-1] > forward[2:]))
+        assert len(steps[forward[steps + 1] > 0.3]) == pytest.approx(seconds / 1.1, abs=1)
+
+
+def test_a_jump_flies_like_a_thrown_body() -> None:
+    made = motion("jump", rate_hz=100.0)
+    flying = np.flatnonzero(made.clearance > 1e-9)
+    assert 0.2 < made.clearance.max() < 0.3
+    assert (np.diff(flying) == 1).all()
+    rising = made.clearance[flying[0] : made.clearance.argmax()]
+    acceleration = np.diff(rising, 2)
+    np.testing.assert_allclose(acceleration, acceleration.mean(), atol=1e-9)
+    assert acceleration.mean() < 0
+    assert motion("squat").clearance.max() == 0
+
+
+def test_bml_movi_s_movements_are_all_there() -> None:
+    assert len(set(BML_MOVI_MOVEMENTS)) == 20
+    assert set(BML_MOVI_MOVEMENTS) <= set(MOVEMENTS)
 
 
 def test_one_sided_movements_come_in_both_mirror_images() -> None:
