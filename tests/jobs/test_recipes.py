@@ -9,6 +9,7 @@ from d3ke_platform import cli
 from d3ke_platform.evaluation.settings import EvaluateSettings
 from d3ke_platform.pipelines.prepare_settings import PrepareSettings
 from d3ke_platform.pipelines.score import ScoreSettings
+from d3ke_platform.sources.movement_table import BML_MOVI_MOVEMENTS
 from d3ke_platform.training.settings import TrainSettings
 from d3ke_platform.tuning.settings import TuneSettings
 
@@ -33,7 +34,7 @@ def test_recipes_are_valid(recipe, job):
     read(recipe, job)
 
 
-@pytest.mark.parametrize("recipe", ["demo", "demo_quick", "paper"])
+@pytest.mark.parametrize("recipe", ["demo", "demo_quick", "paper", "standard"])
 def test_stored_crops_hold_a_pixel_per_pixel_of_the_network(recipe):
     crop, train = read(recipe, "prepare").crop, read(recipe, "train")
     assert crop.stored_size == train.frame.image_size * crop.margin
@@ -69,3 +70,14 @@ def test_paper_recipe():
     for stage in (frame, sequence):
         weights = (stage.loss.joint, stage.loss.marker, stage.loss.body, stage.loss.angle)
         assert weights == (1.0, 2.0, 0.1, 0.06)
+
+
+def test_standard_recipe_is_a_laboratory_of_many_people():
+    settings = read("standard", "prepare").synthetic
+    assert settings.subjects >= 24
+    assert set(BML_MOVI_MOVEMENTS) <= set(settings.movements)
+    assert (settings.rate_hz, settings.label_rate_hz) == (30.0, 120.0)
+    assert len(settings.cameras) == 2
+    assert settings.lens_distortion > 0
+    assert settings.rooms > 10
+    assert not settings.clips  # nobody's motion capture unless it is asked for

@@ -21,7 +21,7 @@ from d3ke_platform.sources.texture import fading_texture, noise_texture
 WALL_DISTANCE_M = 3.2
 CEILING_M = 3.0
 BOX_COUNT = 6
-_PICTURE_PX = 1536
+_PICTURE_PX = 1024
 _PLANES = (
     ((0.0, 0.0, 0.0), (0.0, 1.0, 0.0), 10.0),
     ((-WALL_DISTANCE_M, 2.0, 0.0), (1.0, 0.0, 0.0), 10.0),

@@ -10,7 +10,13 @@ from d3ke.kinematics import MarkerSet, inverse_kinematics, scale_subject
 from d3ke.skeleton import MeasurementSet, Skeleton, full_body_model_path
 from d3ke_platform.sources.anny_body import AnnyBody, sample_phenotype
 from d3ke_platform.sources.anny_markers import static_markers, virtual_markers
-from d3ke_platform.sources.motions import make_motion, sample_motion_style
+from d3ke_platform.sources.anny_phenotype import Phenotype
+from d3ke_platform.sources.key_poses import CHANNELS, FINE_CHANNELS
+from d3ke_platform.sources.motions import (
+    make_motion,
+    sample_motion_style,
+    segment_rotations,
+)
 
 MOVEMENTS = ("squat", "throw", "march", "side_bend")
 SUBJECTS = 4
@@ -87,6 +93,36 @@ def test_angles_are_smooth_and_in_range(trials):
             assert np.rad2deg(np.abs(jerk)).max() < 15.0, (movement, name)
         for name in skeleton.root_coordinates[:3]:
             assert np.abs(_angle(result, name)).max() < np.pi / 2, (movement, name)
+
+
+@pytest.mark.slow
+def test_pronation_is_found_and_moves_nothing_else(tmp_path):
+    """The forearm twists about the ulna, as the model's does; the wrist's markers tell."""
+    body, person = AnnyBody(), Phenotype(gender=0.2, height=0.45)
+    markers = MarkerSet.builtin("anny")
+    scaled = scale_subject(
+        model_path=full_body_model_path(),
+        marker_set=markers,
+        measurements=MeasurementSet.full_body(),
+        static=static_markers(body, person),
+        mass_kg=70.0,
+        output_path=tmp_path / "subject.osim",
+    )
+    twist = np.linspace(-40.0, 60.0, 15)
+    angles = {name: np.zeros((15, 3)) for name in (*CHANNELS, *FINE_CHANNELS)}
+    angles["shoulder_r"][:] = (10.0, 20.0, 0.0)
+    angles["elbow_r"][:] = np.stack([np.full(15, 60.0), twist, np.zeros(15)], axis=1)
+    moved = body.pose(person, segment_rotations(angles), np.zeros((15, 3)), grounding="frame")
+    result = inverse_kinematics(
+        model_path=scaled.model_path,
+        trajectories=virtual_markers(body, moved),
+        weights=dict(zip(markers.names, markers.ik_weights, strict=True)),
+    )
+    found = np.rad2deg(_angle(result, "pro_sup"))
+    slope, _ = np.polyfit(twist, found, 1)
+    assert 0.85 < slope < 1.25
+    for name in ("shoulder_rot", "elv_angle", "elbow_flexion", "elbow_x"):
+        assert np.ptp(np.rad2deg(_angle(result, name))) < 5.0, name
 
 
 def _angle(result, name):

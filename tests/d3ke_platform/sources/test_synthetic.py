@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -17,10 +18,13 @@ from d3ke_platform.files import content_hash, read_table
 from d3ke_platform.schema import BOXES, RECORDINGS, SUBJECTS, TRIALS
 from d3ke_platform.sources.anny_body import AnnyBody
 from d3ke_platform.sources.anny_phenotype import Phenotype
+from d3ke_platform.sources.gait_table import TRAVELLING
 from d3ke_platform.sources.motions import make_motion, sample_motion_style
 from d3ke_platform.sources.movement_table import MOVEMENTS
-from d3ke_platform.sources.scene import sample_camera
+from d3ke_platform.sources.planting import plant
+from d3ke_platform.sources.scene import room_to_move, sample_camera
 from d3ke_platform.sources.synthetic import SyntheticSettings, SyntheticSource, vertex_boxes
+from d3ke_platform.stages.crop import camera_of, trial_frames
 
 SETTINGS = SyntheticSettings(
     subjects=3,
@@ -111,6 +115,99 @@ def test_files_do_not_depend_on_order_or_process(
     assert not [path.name for path in tmp_path.rglob(".*")]
 
 
+FULL = SyntheticSettings(
+    subjects=3,
+    validation_subjects=1,
+    test_subjects=1,
+    movements=("walk", "sit_down"),
+    seconds=0.8,
+    rate_hz=15.0,
+    marker_rate_hz=60.0,
+    full_motion=True,
+    image_size=96,
+    field_of_view=50.0,
+    lens_distortion=0.15,
+    rooms=3,
+    style="furnished",
+)
+WALK = {"unit": "s001_walk", "subject": "s001", "movement": "walk", "split": "train"}
+SIT = {"unit": "s002_sit_down", "subject": "s002", "movement": "sit_down", "split": "test"}
+
+
+@pytest.fixture(scope="module")
+def full_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("full")
+
+
+@pytest.fixture(scope="module")
+def full(full_folder: Path):
+    return SyntheticSource(FULL).make(WALK, full_folder)
+
+
+def test_markers_keep_their_own_rate(full, full_folder: Path) -> None:
+    (trial,) = full.trials
+    markers = read_trc(full_folder / trial["markers_uri"])
+    assert (markers.rate_hz, trial["rate_hz"]) == (60.0, 60.0)
+    assert len(markers.times) == trial["frame_count"]
+    for row in full.recordings:
+        with av.open(str(full_folder / row["uri"])) as container:
+            (stream,) = container.streams.video
+            assert float(stream.average_rate) == row["fps"] == 15.0
+            times = [float(f.pts * stream.time_base) for f in container.decode(stream)]
+        assert len(times) == row["frame_count"] == -(-trial["frame_count"] // 4)
+        joined = trial_frames(
+            np.array(times) + row["start_s"],
+            fps=row["fps"],
+            rate_hz=trial["rate_hz"],
+            count=trial["frame_count"],
+        )
+        np.testing.assert_array_equal(joined, np.arange(len(times)) * 4)
+
+
+def test_every_frame_shows_the_markers_of_its_own_time(full, full_folder: Path) -> None:
+    """Boxes are of the video's frames, through the lens; markers of the same times fill them."""
+    markers = read_trc(full_folder / full.trials[0]["markers_uri"])
+    for row in full.recordings:
+        assert np.any(row["distortion"])
+        box = BOXES.to_numpy(read_table(full_folder / f"boxes/{row['recording_id']}.parquet"))[
+            "box"
+        ]
+        pixels = project(camera_of(row), markers.positions[::4])
+        surface = ~np.isnan(pixels).any(axis=(0, 2))
+        low, high = box[:, None, :2], box[:, None, 2:]
+        assert ((pixels[:, surface] >= low - 0.1) & (pixels[:, surface] <= high + 0.1)).all()
+        assert (np.ptp(pixels[:, surface], axis=1)[:, 1] > 0.85 * (box[:, 3] - box[:, 1])).all()
+
+
+def test_full_settings_do_not_depend_on_order_or_process_either(
+    full, full_folder: Path, tmp_path: Path
+) -> None:
+    other = pickle.loads(pickle.dumps(SyntheticSource(FULL)))
+    other.make(SIT, tmp_path)
+    again = other.make(WALK, tmp_path)
+    assert [r["content_hash"] for r in again.recordings] == [
+        r["content_hash"] for r in full.recordings
+    ]
+    for uri in (full.trials[0]["markers_uri"], "boxes/s001_walk_frontal.parquet"):
+        assert (tmp_path / uri).read_bytes() == (full_folder / uri).read_bytes()
+
+
+def test_the_pelvis_walks_only_in_full_motion(full, full_folder: Path) -> None:
+    path = read_trc(full_folder / full.trials[0]["markers_uri"]).marker("RHIPJ")
+    assert np.linalg.norm(path[-1] - path[0]) > 0.3
+    still = SyntheticSource(replace(FULL, full_motion=False)).perform("s001", "walk")
+    hip = still.joints["upperleg01.R"][:, [0, 2]]
+    assert np.linalg.norm(hip[-1] - hip[0]) < 0.2
+
+
+def test_people_are_spread_over_the_rooms() -> None:
+    source = SyntheticSource(replace(FULL, rooms=5))
+    rooms = {source._room(f"s{k:03d}").random() for k in range(40)}
+    assert len(rooms) == 5
+    one = SyntheticSource(replace(FULL, rooms=1))
+    assert one._room("s001").random() == one._room("s002").random()
+
+
 def test_static_unit_writes_a_t_pose_on_the_floor(source: SyntheticSource, tmp_path: Path) -> None:
     unit = {"unit": "s001_static", "subject": "s001", "movement": "static", "split": "train"}
     result = source.make(unit, tmp_path)
@@ -165,9 +262,25 @@ def test_the_tallest_stay_in_view(source: SyntheticSource, movement: str) -> Non
     for seed in range(3):
         rng = np.random.default_rng(seed)
         style = sample_motion_style(rng)
-        motion = make_motion(movement, rate_hz=4, seconds=2.5, style=style, rng=rng)
-        moved = body.pose(tall, motion.segment_rotations, motion.root_position, grounding="frame")
-        assert np.abs(moved.vertices[..., 1].min(axis=1)).max() < 1e-5
+        motion = make_motion(movement, rate_hz=12, seconds=2.5, style=style, rng=rng, fine=True)
+        moved = body.pose(
+            tall,
+            motion.segment_rotations,
+            motion.root_position,
+            grounding="frame",
+            clearance=motion.clearance,
+        )
+        lowest = moved.vertices[..., 1].min(axis=1)
+        np.testing.assert_allclose(lowest, motion.clearance, atol=1e-5)
+        if movement in TRAVELLING:
+            moved = plant(
+                moved,
+                rate_hz=12,
+                heading=rng.uniform(0, 6),
+                reach_m=room_to_move(40.0),
+                travels=True,
+                middle=tuple(motion.root_position[0, [0, 2]]),
+            )
         for name in ("frontal", "sagittal"):
             camera = sample_camera(name, image_size=320, rng=rng)
             boxes = vertex_boxes(camera, moved.vertices[:, ::3])
@@ -186,6 +299,12 @@ def test_the_tallest_stay_in_view(source: SyntheticSource, movement: str) -> Non
         {"seconds": 0.0},
         {"image_size": 97},
         {"seed": -1},
+        {"marker_rate_hz": 25.0},
+        {"marker_rate_hz": 5.0},
+        {"rooms": 0},
+        {"style": "fancy"},
+        {"field_of_view": 5.0},
+        {"lens_distortion": 0.5},
     ],
 )
 def test_bad_settings_are_refused(change: dict) -> None:
