@@ -43,12 +43,19 @@ class Schedule:
     """Threads that each solve a part of the frames."""
 
     def from_default(self, default: Tensor) -> Solution:
-        """From the default pose [Q, B]: anchors first, then what lies between, then repairs."""
+        """From the default pose [Q, B]: anchors first, then what lies between, then repairs.
+
+        Anchors start from the middle of the coordinates' ranges as well, and the better result
+        counts: from a straight arm, a hand held to the head is also met by an elbow stopped at
+        hyperextension and a forearm turned round, and three repairs do not reach far
+        into such frames.
+        """
         frames = self.usable.nonzero().flatten()
         solution = _unsolved(default)
         is_anchor = self._anchors(frames)
         anchors, between = frames[is_anchor], frames[~is_anchor]
-        self._solve(solution, anchors, self._placed(default[:, anchors], anchors))
+        for start in (default, self._middle(default)):
+            self._solve(solution, anchors, self._placed(start[:, anchors], anchors))
         if len(between):
             start = self._interpolated(solution.coordinates, anchors, between)
             self._solve(solution, between, self._placed(start, between))
@@ -74,6 +81,15 @@ class Schedule:
         ends = torch.ones_like(changes)
         ends[:-1] = changes[1:]
         return (within % _STRIDE == 0) | ends
+
+    def _middle(self, default: Tensor) -> Tensor:
+        """Coordinates [Q, B] in the middle of their bounds; those without bounds by default."""
+        low, high = (bound.to(default.dtype) for bound in self.bounds)
+        bounded = torch.isfinite(low) & torch.isfinite(high)
+        free = torch.as_tensor(self.system.free, device=default.device)
+        middle = default.clone()
+        middle[free[bounded]] = ((low + high) / 2)[bounded].unsqueeze(1)
+        return middle
 
     def _placed(self, coordinates: Tensor, frames: Tensor) -> Tensor:
         return self.place(coordinates, self.targets.frames(frames))

@@ -107,7 +107,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--subjects", type=int, default=0, help="first so many people; 0 = all")
     parser.add_argument("--movements", type=int, default=4, help="per person")
     parser.add_argument("--every", type=int, default=2, help="label one time step of so many")
-    parser.add_argument("--pictures", type=int, default=1, help="per trial and camera")
+    parser.add_argument(
+        "--pictures", type=int, default=1, help="per trial and camera; 0 = labels only"
+    )
     parser.add_argument("--pose-model", default=os.environ.get("D3KE_POSE_MODEL", ""))
     parser.add_argument("--sheet", default="", help="write the pictures to this .png file")
     return parser.parse_args()
@@ -168,6 +170,8 @@ def _look(
     landmarker: Any,
 ) -> None:
     """Renders pictures of a trial and asks MediaPipe for the person in them."""
+    if not count:
+        return
     trial = f"{subject}_{movement}"
     source.set_scene(subject, movement, trial, motion)
     chosen = np.linspace(0, len(motion.vertices) - 1, count + 2).round().astype(int)[1:-1]
@@ -288,6 +292,8 @@ def _report(
             f"keypoint error median {np.median(errors):.2f} %, mean {errors.mean():.2f} %, "
             f"90th percentile {np.percentile(errors, 90):.2f} % of body height"
         )
+    if not sample.crops:
+        return
     synthetic = settings.synthetic
     steps = synthetic.labels_per_frame / len(synthetic.cameras)
     crop = _crop_bytes(sample.crops)

@@ -13,6 +13,7 @@ from d3ke_platform.sources.anny_markers import static_markers, virtual_markers
 from d3ke_platform.sources.anny_phenotype import Phenotype
 from d3ke_platform.sources.key_poses import CHANNELS, FINE_CHANNELS
 from d3ke_platform.sources.motions import (
+    MotionStyle,
     make_motion,
     sample_motion_style,
     segment_rotations,
@@ -95,34 +96,66 @@ def test_angles_are_smooth_and_in_range(trials):
             assert np.abs(_angle(result, name)).max() < np.pi / 2, (movement, name)
 
 
-@pytest.mark.slow
-def test_pronation_is_found_and_moves_nothing_else(tmp_path):
-    """The forearm twists about the ulna, as the model's does; the wrist's markers tell."""
+@pytest.fixture(scope="module")
+def scaled_person(tmp_path_factory):
+    """Body, shape and scaled model."""
     body, person = AnnyBody(), Phenotype(gender=0.2, height=0.45)
-    markers = MarkerSet.builtin("anny")
     scaled = scale_subject(
         model_path=full_body_model_path(),
-        marker_set=markers,
+        marker_set=MarkerSet.builtin("anny"),
         measurements=MeasurementSet.full_body(),
         static=static_markers(body, person),
         mass_kg=70.0,
-        output_path=tmp_path / "subject.osim",
+        output_path=tmp_path_factory.mktemp("person") / "subject.osim",
     )
+    return body, person, scaled.model_path
+
+
+def _solved(body, model_path, moved):
+    markers = MarkerSet.builtin("anny")
+    return inverse_kinematics(
+        model_path=model_path,
+        trajectories=virtual_markers(body, moved),
+        weights=dict(zip(markers.names, markers.ik_weights, strict=True)),
+    )
+
+
+@pytest.mark.slow
+def test_pronation_is_found_and_moves_nothing_else(scaled_person):
+    """The forearm twists about the ulna, as the model's does; the wrist's markers tell."""
+    body, person, model_path = scaled_person
     twist = np.linspace(-40.0, 60.0, 15)
     angles = {name: np.zeros((15, 3)) for name in (*CHANNELS, *FINE_CHANNELS)}
     angles["shoulder_r"][:] = (10.0, 20.0, 0.0)
     angles["elbow_r"][:] = np.stack([np.full(15, 60.0), twist, np.zeros(15)], axis=1)
     moved = body.pose(person, segment_rotations(angles), np.zeros((15, 3)), grounding="frame")
-    result = inverse_kinematics(
-        model_path=scaled.model_path,
-        trajectories=virtual_markers(body, moved),
-        weights=dict(zip(markers.names, markers.ik_weights, strict=True)),
-    )
-    found = np.rad2deg(_angle(result, "pro_sup"))
-    slope, _ = np.polyfit(twist, found, 1)
+    result = _solved(body, model_path, moved)
+    slope, _ = np.polyfit(twist, np.rad2deg(_angle(result, "pro_sup")), 1)
     assert 0.85 < slope < 1.25
     for name in ("shoulder_rot", "elv_angle", "elbow_flexion", "elbow_x"):
         assert np.ptp(np.rad2deg(_angle(result, name))) < 5.0, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("movement", ["scratch_head", "take_picture"])
+def test_strongly_bent_elbows_are_found(scaled_person, movement):
+    """From a straight arm the solver may end with the elbow hyperextended, hands 20 cm off."""
+    body, person, model_path = scaled_person
+    motion = make_motion(
+        movement,
+        rate_hz=20.0,
+        seconds=2.5,
+        style=MotionStyle(),
+        rng=np.random.default_rng(1),
+        fine=True,
+    )
+    moved = body.pose(person, motion.segment_rotations, motion.root_position, grounding="frame")
+    result = _solved(body, model_path, moved)
+    used = MarkerSet.builtin("anny").ik_weights > 0.0
+    assert result.marker_error[:, used].max() < 0.05
+    elbow = np.maximum(_angle(result, "elbow_flexion"), _angle(result, "elbow_flexion_l"))
+    assert np.rad2deg(elbow.max()) > 80.0
+    assert np.rad2deg(elbow.min()) > -5.0
 
 
 def _angle(result, name):
