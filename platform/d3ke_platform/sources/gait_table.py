@@ -68,10 +68,10 @@ class Gait:
 
 _WALK = Gait(
     cycle_s=1.10,
-    hip=(29, 25, 13, 0, -10, -3, 17, 29),
-    knee=(4, 18, 12, 6, 10, 42, 60, 26),
-    ankle=(0, -5, 4, 9, 5, -18, -3, 1),
-    toe=(8, 0, 0, 3, 20, 22, 5, 8),
+    hip=(29, 25, 13, 0, -10, 3, 23, 31),
+    knee=(4, 14, 8, 4, 10, 54, 66, 28),
+    ankle=(0, -5, 3, 7, 4, -9, 4, 3),
+    toe=(8, 0, 0, 3, 20, 14, 8, 8),
     arm=(-16, -13, -3, 9, 18, 16, 4, -9),
     elbow=(14, 14, 16, 20, 26, 25, 20, 16),
 )
@@ -105,6 +105,10 @@ _JOG_IN_PLACE = Gait(
 _TOGETHER = pose(
     hip=(14, 1), knee=24, ankle=4, chest=4, shoulder=(32, 15), elbow=40, lift=0.05
 )  # fmt: skip
+_SWINGING = pose(
+    hip_r=(30, 14), knee_r=58, hip_l=(12, 5), knee_l=18, ankle_l=4, chest=4,
+    shoulder=(38, 15), elbow=38,
+)  # fmt: skip
 _REACHING = pose(
     hip_r=(10, 24), knee_r=10, hip_l=(14, 10), knee_l=24, ankle=5, chest=4,
     shoulder=(42, 15), elbow=36,
@@ -114,7 +118,7 @@ _SHIFTED = pose(
     shoulder=(38, 15), elbow=38,
 )  # fmt: skip
 _FOLLOWING = pose(
-    hip_r=(14, 4), knee_r=22, ankle_r=4, hip_l=(20, 14), knee_l=44, chest=4,
+    hip_r=(12, 4), knee_r=18, ankle_r=4, hip_l=(30, 14), knee_l=62, chest=4,
     shoulder=(34, 15), elbow=40,
 )  # fmt: skip
 
@@ -126,8 +130,8 @@ _CRAWL_RIGHT = {
 }
 _LEFT_ADVANCING = {
     **_ON_FOURS,
-    **pose(root=(80, 12), chest=(6, -10), hip=(86, 6), knee_l=112, knee_r=90, ankle_l=-20),
-    **pose(shoulder=(8, 92), elbow_r=(38, 40), elbow_l=(6, 40)),
+    **pose(root=(80, 16), chest=(6, -12), hip=(86, 6), knee_l=112, knee_r=90, ankle_l=-20),
+    **pose(shoulder=(8, 92), elbow_r=(48, 40), elbow_l=(6, 40)),
 }
 _CRAWL_LEFT = {
     **_ON_FOURS,
@@ -136,8 +140,8 @@ _CRAWL_LEFT = {
 }
 _RIGHT_ADVANCING = {
     **_ON_FOURS,
-    **pose(root=(80, -12), chest=(6, 10), hip=(86, 6), knee_r=112, knee_l=90, ankle_r=-20),
-    **pose(shoulder=(8, 92), elbow_l=(38, 40), elbow_r=(6, 40)),
+    **pose(root=(80, -16), chest=(6, 12), hip=(86, 6), knee_r=112, knee_l=90, ankle_r=-20),
+    **pose(shoulder=(8, 92), elbow_l=(48, 40), elbow_r=(6, 40)),
 }
 _K = KeyPose
 
@@ -147,7 +151,8 @@ GAITS: Mapping[str, tuple[KeyPose, ...]] = {
     "run_inplace": _JOG_IN_PLACE.cycle(),
     "side_gallop": (
         _K(0, _TOGETHER),
-        _K(0.16, _REACHING),
+        _K(0.09, _SWINGING),
+        _K(0.10, _REACHING),
         _K(0.18, _SHIFTED),
         _K(0.14, _FOLLOWING),
         _K(0.12, _TOGETHER),

@@ -14,7 +14,9 @@ from d3ke_platform.sources.anny_body import BodyMotion
 
 NEAR_FLOOR_M = 0.02
 """A vertex that never comes nearer to the floor cannot hold the body."""
-CONTACT_SCALE_M = 0.004
+CONTACT_SCALE_M = 0.005
+UNSTEADY_M_S = 0.8
+"""By how much a gait's velocity varies."""
 FLYING_M = 0.006
 SMOOTHING_S = 0.025
 """The body does not jerk when it shifts its weight from one foot to the other."""
@@ -42,7 +44,7 @@ def plant(
         travels: whether the motion leads somewhere; otherwise a person ends up where they began.
     """
     root = moved.joints["root"]
-    before, after, flying = _held(moved, root)
+    before, after, flying = _held(moved, root, rate_hz, travels=travels)
     step = before - after
     if not travels:
         step = step - _drift(step, flying)
@@ -54,9 +56,14 @@ def plant(
     path_steps = np.einsum("tij,tj->ti", (rotation[:-1] + rotation[1:]) / 2, step)
     path_steps += np.einsum("tij,tj->ti", rotation[:-1] - rotation[1:], held)
     path = np.concatenate([np.zeros((1, 2)), np.cumsum(path_steps, axis=0)])
-    path -= (path.min(axis=0) + path.max(axis=0)) / 2 if travels else path.mean(axis=0)
-    path += np.array(middle)
     origin = root[:, [0, 2]]
+    if travels:
+        flat = moved.vertices[:, ::7, [0, 2]] - origin[:, None]
+        flat = np.einsum("tij,tvj->tvi", rotation, flat) + path[:, None]
+        path -= (flat.min(axis=(0, 1)) + flat.max(axis=(0, 1))) / 2
+    else:
+        path -= path.mean(axis=0)
+    path += np.array(middle)
 
     def placed(points: Float[np.ndarray, "T *n 3"]) -> Float[np.ndarray, "T *n 3"]:
         extra = (slice(None),) + (None,) * (points.ndim - 2)
@@ -70,24 +77,37 @@ def plant(
 
 
 def _held(
-    moved: BodyMotion, root: Float[np.ndarray, "T 3"]
+    moved: BodyMotion, root: Float[np.ndarray, "T 3"], rate_hz: float, *, travels: bool
 ) -> tuple[Float[np.ndarray, "S 2"], Float[np.ndarray, "S 2"], Bool[np.ndarray, "S"]]:
     """What touches the floor in each time step: x, z from the root at its begin and its end, m;
-    and whether nothing does, where the body goes on as it took off."""
+    and whether nothing does, where the body goes on as it took off.
+
+    A foot that swings past the other may be as low, but moves the other way: of a gait, that
+    counts which fits the velocity that most time steps agree on.
+    """
     near = moved.vertices[..., 1].min(axis=0) < NEAR_FLOOR_M
     points = moved.vertices[:, near].astype(float)
     height = np.maximum(points[:-1, :, 1], points[1:, :, 1])
     weight = np.exp(-np.minimum(height / CONTACT_SCALE_M, 50.0))
-    weight /= weight.sum(axis=1, keepdims=True)
-    flat = points[..., [0, 2]] - root[:, None, [0, 2]]
-    before = np.einsum("tk,tkj->tj", weight, flat[:-1])
-    after = np.einsum("tk,tkj->tj", weight, flat[1:])
     flying = height.min(axis=1) > FLYING_M
+    flat = points[..., [0, 2]] - root[:, None, [0, 2]]
+    if travels and not flying.all():
+        change = np.diff(flat, axis=0)
+        usual = np.median(_mean(change, weight)[~flying], axis=0)
+        off = np.linalg.norm(change - usual, axis=2) * rate_hz / UNSTEADY_M_S
+        weight = weight * np.exp(-np.minimum(0.5 * off * off, 50.0))
+    before, after = _mean(flat[:-1], weight), _mean(flat[1:], weight)
     if flying.all():
         return before, before, flying
     on_floor = np.flatnonzero(~flying)
     last = on_floor[np.maximum(np.searchsorted(on_floor, np.arange(len(flying)), "right") - 1, 0)]
     return before, np.where(flying[:, None], before + (after - before)[last], after), flying
+
+
+def _mean(
+    values: Float[np.ndarray, "S K 2"], weight: Float[np.ndarray, "S K"]
+) -> Float[np.ndarray, "S 2"]:
+    return np.einsum("sk,skj->sj", weight / weight.sum(axis=1, keepdims=True), values)
 
 
 def _drift(step: Float[np.ndarray, "S 2"], flying: Bool[np.ndarray, "S"]) -> np.ndarray:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from d3ke_platform.sources.anny_body import AnnyBody, BodyMotion
+from d3ke_platform.sources.anny_body import AnnyBody, BodyMotion, sample_phenotype
 from d3ke_platform.sources.anny_phenotype import Phenotype
 from d3ke_platform.sources.gait_table import IN_PLACE, TRAVELLING
-from d3ke_platform.sources.motions import MotionStyle, make_motion
+from d3ke_platform.sources.motions import MotionStyle, make_motion, sample_motion_style
 from d3ke_platform.sources.movement_table import MOVEMENTS, SEATED
 from d3ke_platform.sources.planting import plant
 from d3ke_platform.sources.seating import seat_of
@@ -71,6 +71,26 @@ def test_gaits_lead_somewhere_at_a_human_pace(body: AnnyBody) -> None:
     assert 0.8 < pace["walk"] < 1.6
     assert 0.5 < pace["side_gallop"] < 2.0
     assert 1.8 < pace["run"] < 3.5
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whoever_walks_gets_on(body: AnnyBody, seed: int) -> None:
+    """Posture and noise must not let the swinging foot be taken for the standing one."""
+    motion = make_motion(
+        "walk",
+        rate_hz=RATE_HZ,
+        seconds=2.2,
+        style=sample_motion_style(np.random.default_rng(seed)),
+        rng=np.random.default_rng(seed + 50),
+        fine=True,
+    )
+    person = sample_phenotype(np.random.default_rng(seed), body)
+    still = motion.root_position * [0, 1, 0]
+    before = body.pose(person, motion.segment_rotations, still, grounding="frame")
+    path = plant(before, rate_hz=RATE_HZ, travels=True).joints["root"][:, [0, 2]]
+    straight = np.linalg.norm(path[-1] - path[0])
+    assert 0.8 < straight / motion.times[-1] < 1.6
+    assert np.linalg.norm(np.diff(path, axis=0), axis=1).sum() < 1.25 * straight
 
 
 def test_walks_go_forward_and_gallops_sideways(body: AnnyBody) -> None:
