@@ -97,6 +97,8 @@ def main() -> None:
                 _look(sample, source, subject, movement, motion, arguments.pictures, landmarker)
         console = Console(width=110)
         _report(console, sample, settings, _label_bytes(data, label, source, Path(data.root)))
+        if landmarker is not None:
+            landmarker.close()
         if arguments.sheet:
             _write_sheet(Path(arguments.sheet), sample.pictures)
 

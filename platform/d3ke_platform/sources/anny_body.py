@@ -61,7 +61,7 @@ class BodyMotion:
     def raised(self, height: FloatArray) -> BodyMotion:
         """The body so much higher, [T] m."""
         up = height[:, None] * [0.0, 1.0, 0.0]
-        joints = {bone: at + up for bone, at in self.joints.items()}
+        joints: dict[str, FloatArray] = {bone: at + up for bone, at in self.joints.items()}
         return BodyMotion(self.vertices + up[:, None].astype(np.float32), joints)
 
 
