@@ -45,17 +45,19 @@ class Schedule:
     def from_default(self, default: Tensor) -> Solution:
         """From the default pose [Q, B]: anchors first, then what lies between, then repairs.
 
-        Anchors start from the middle of the coordinates' ranges as well, and the better result
-        counts: from a straight arm, a hand held to the head is also met by an elbow stopped at
-        hyperextension and a forearm turned round, and three repairs do not reach far
-        into such frames.
+        Anchors start from the middle of the coordinates' ranges as well, and that result counts
+        where it is far better: from a straight arm, the solver may meet a hand held to the head
+        with an elbow stopped at hyperextension and a forearm turned round, and repairs do not
+        reach far into such frames.
         """
         frames = self.usable.nonzero().flatten()
         solution = _unsolved(default)
         is_anchor = self._anchors(frames)
         anchors, between = frames[is_anchor], frames[~is_anchor]
-        for start in (default, self._middle(default)):
-            self._solve(solution, anchors, self._placed(start[:, anchors], anchors))
+        self._solve(solution, anchors, self._placed(default[:, anchors], anchors))
+        second = _unsolved(default)
+        self._solve(second, anchors, self._placed(self._middle(default)[:, anchors], anchors))
+        _adopt(solution, second, anchors[_SUSPECT * second.cost[anchors] < solution.cost[anchors]])
         if len(between):
             start = self._interpolated(solution.coordinates, anchors, between)
             self._solve(solution, between, self._placed(start, between))
@@ -154,6 +156,14 @@ def _unsolved(coordinates: Tensor) -> Solution:
         torch.zeros(count, dtype=torch.bool, device=coordinates.device),
         torch.zeros(count, dtype=torch.int64, device=coordinates.device),
     )
+
+
+def _adopt(solution: Solution, other: Solution, frames: Tensor) -> None:
+    """Take these frames of another solution, in place."""
+    solution.coordinates[:, frames] = other.coordinates[:, frames]
+    solution.cost[frames] = other.cost[frames]
+    solution.converged[frames] = other.converged[frames]
+    solution.iterations[frames] += other.iterations[frames]
 
 
 Item = TypeVar("Item")

@@ -13,7 +13,8 @@ from d3ke_platform.sources.bmlmovi import BMLMoViSettings, BMLMoViSource
 from d3ke_platform.sources.multicamera import MultiCameraSource
 from d3ke_platform.sources.multicamera_settings import MultiCameraSettings
 from d3ke_platform.sources.opensim_settings import OpenSimSettings
-from d3ke_platform.sources.synthetic import SyntheticSettings, SyntheticSource
+from d3ke_platform.sources.synthetic import SyntheticSource
+from d3ke_platform.sources.synthetic_settings import SyntheticSettings
 
 SOURCES = ("synthetic", "multicamera", "opensim", "bmlmovi")
 SOLVERS = ("batched", "opensim")

@@ -15,7 +15,8 @@ from d3ke_platform.files import read_json
 from d3ke_platform.sources.clip_formats import read_deepmimic, read_opensim
 from d3ke_platform.sources.clips import find_clips, flight, perform_clip
 from d3ke_platform.sources.motions import MotionStyle, make_motion
-from d3ke_platform.sources.synthetic import SyntheticSettings, SyntheticSource
+from d3ke_platform.sources.synthetic import SyntheticSource
+from d3ke_platform.sources.synthetic_settings import SyntheticSettings
 
 WALK = Path(__file__).parents[4] / "shared/opensim-models/gait2354/reference_subject01_walk1_ik.mot"
 RATE_HZ = 30.0

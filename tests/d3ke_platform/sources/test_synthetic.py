@@ -23,7 +23,8 @@ from d3ke_platform.sources.motions import make_motion, sample_motion_style
 from d3ke_platform.sources.movement_table import MOVEMENTS
 from d3ke_platform.sources.planting import plant
 from d3ke_platform.sources.scene import room_to_move, sample_camera
-from d3ke_platform.sources.synthetic import SyntheticSettings, SyntheticSource, vertex_boxes
+from d3ke_platform.sources.synthetic import SyntheticSource, vertex_boxes
+from d3ke_platform.sources.synthetic_settings import SyntheticSettings
 from d3ke_platform.stages.crop import camera_of, trial_frames
 
 SETTINGS = SyntheticSettings(
