@@ -23,6 +23,8 @@ _SMALLEST = 64
 """Fewer frames are not worth a thread."""
 _SUSPECT = 1.5
 """A frame whose cost is so much higher than a neighbour's may sit in another local minimum."""
+_SCOUTING = 4
+"""Every so many anchors try a second start whether they fit well or not."""
 _REPAIRS = 3
 
 
@@ -45,19 +47,14 @@ class Schedule:
     def from_default(self, default: Tensor) -> Solution:
         """From the default pose [Q, B]: anchors first, then what lies between, then repairs.
 
-        Anchors start from the middle of the coordinates' ranges as well, and that result counts
-        where it is far better: from a straight arm, the solver may meet a hand held to the head
-        with an elbow stopped at hyperextension and a forearm turned round, and repairs do not
-        reach far into such frames.
+        A second start of the anchors, see `_start_again`, finds what the default pose misses.
         """
         frames = self.usable.nonzero().flatten()
         solution = _unsolved(default)
         is_anchor = self._anchors(frames)
         anchors, between = frames[is_anchor], frames[~is_anchor]
         self._solve(solution, anchors, self._placed(default[:, anchors], anchors))
-        second = _unsolved(default)
-        self._solve(second, anchors, self._placed(self._middle(default)[:, anchors], anchors))
-        _adopt(solution, second, anchors[_SUSPECT * second.cost[anchors] < solution.cost[anchors]])
+        self._start_again(solution, anchors, self._middle(default))
         if len(between):
             start = self._interpolated(solution.coordinates, anchors, between)
             self._solve(solution, between, self._placed(start, between))
@@ -83,6 +80,24 @@ class Schedule:
         ends = torch.ones_like(changes)
         ends[:-1] = changes[1:]
         return (within % _STRIDE == 0) | ends
+
+    def _start_again(self, solution: Solution, anchors: Tensor, start: Tensor) -> None:
+        """Takes the solution from another start where it is far better.
+
+        From a straight arm, the solver may meet a hand held to the head with an elbow stopped at
+        hyperextension and a forearm turned round, and repairs do not reach far into such frames.
+        Some anchors and all that fit badly try it first; the others do where one of these gains.
+        """
+        cost = solution.cost[anchors]
+        scouts = cost > _SUSPECT * cost.median()
+        scouts[::_SCOUTING] = True
+        for chosen in (anchors[scouts], anchors[~scouts]):
+            other = _unsolved(start)
+            self._solve(other, chosen, self._placed(start[:, chosen], chosen))
+            gained = chosen[_SUSPECT * other.cost[chosen] < solution.cost[chosen]]
+            _adopt(solution, other, gained)
+            if not len(gained):
+                return
 
     def _middle(self, default: Tensor) -> Tensor:
         """Coordinates [Q, B] in the middle of their bounds; those without bounds by default."""

@@ -294,6 +294,7 @@ def _solved(model, trajectories: MarkerTrajectories, weights: np.ndarray):
             model_path=path,
             trajectories=trajectories,
             weights=dict(zip(trajectories.names, map(float, weights), strict=True)),
+            regularization=1e-9,
         )
 
 
