@@ -14,9 +14,9 @@ from d3ke_platform.pipelines.prepare import prepare
 from d3ke_platform.pipelines.prepare_settings import CropSettings, PrepareSettings
 
 SOURCE = LayerSource(
-    subjects=("s1", "s2", "s3"),
+    subjects=("s1", "s2"),
     movements=("bend", "turn", "empty"),
-    damage=(("trials/s2_empty.trc", "empty"), ("videos/s3_turn_cam.mp4", "truncate")),
+    damage=(("trials/s2_empty.trc", "empty"), ("videos/s1_turn_cam.mp4", "truncate")),
 )
 
 

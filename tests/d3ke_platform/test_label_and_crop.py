@@ -267,7 +267,7 @@ def test_a_frame_that_has_not_converged_is_no_label(
 @pytest.mark.parametrize(
     ("sent", "error", "message"),
     [
-        (signal.SIGSTOP, ChildTimeoutError, "no answer within 15 s"),
+        (signal.SIGSTOP, ChildTimeoutError, "no answer within 8 s"),
         (signal.SIGSEGV, ChildCrashedError, "signal 11"),
     ],
 )
@@ -276,7 +276,7 @@ def test_a_solver_that_hangs_or_crashes_costs_one_trial(
     data: DataSet, sent: signal.Signals, error: type[Exception], message: str
 ) -> None:
     trial = {**data.trials()[0], "trial_id": f"after_{sent.name}"}
-    stage = LabelTrial(data.root, timeout_s=15.0)
+    stage = LabelTrial(data.root, timeout_s=8.0)
     stage(trial)
     child = stage._opensim._process
     assert child is not None

@@ -77,7 +77,8 @@ def test_demo_twice(job, output, capsys):
     assert time.perf_counter() - started < summary["seconds"]
     changed = {name for name, when in written(output).items() if before.get(name) != when}
     # Tables of the whole data set are written anew from what is there; nothing else may be.
-    assert {Path(name).name for name in changed} <= {"trials.parquet", "recordings.parquet"}
+    whole = {"trials.parquet", "recordings.parquet", "quality_trials.parquet"}
+    assert {Path(name).name for name in changed} <= whole
     assert metrics(output)["headline"] == first["headline"]
 
 
