@@ -147,3 +147,11 @@ def test_unusable_outputs_end_with_2_and_one_line(tmp_path, capsys, where: str) 
     assert code == cli.BAD_USAGE
     assert len(errors.splitlines()) == 1
     assert where.format(tmp=tmp_path) in errors
+
+
+def test_only_keypoints_are_smoothed_over_time() -> None:
+    assert LabelSettings().smoothness_of("multicamera") == 1e-4
+    assert LabelSettings().smoothness_of("synthetic") == 0.0
+    assert LabelSettings(ik_smoothness=0.0).smoothness_of("multicamera") == 0.0
+    with pytest.raises(InvalidInputError, match="ik_smoothness"):
+        LabelSettings(ik_smoothness=-1.0)

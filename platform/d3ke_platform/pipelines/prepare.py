@@ -168,6 +168,7 @@ class _Preparation:
             "solver": settings.solver,
             "accuracy": settings.ik_accuracy,
             "regularization": settings.ik_regularization,
+            "smoothness": settings.smoothness_of(self._data.description["source"]),
             "timeout_s": self._timeout_s,
             "marker_threshold_m": settings.marker_threshold_m,
         }

@@ -52,6 +52,9 @@ class LabelSettings:
     """Pull of the batched solver towards the default pose, m^2 at half a coordinate's range: what
     1 mm at every marker costs. It decides what markers leave open, such as which level of the spine
     bends, and costs 0.01 mm of the fit. Trials with a setup of their own do without (3e-8)."""
+    ik_smoothness: float | None = None
+    """Pull of the batched solver towards the next frame's angles, m^2 per rad^2; none: 1e-4 for
+    multicamera, where a straight arm leaves its own turn open, and 0 for all other sources."""
     marker_threshold_m: float = 0.02
     """A coordinate is no label where a marker of its segments is further off than this, m."""
 
@@ -63,8 +66,16 @@ class LabelSettings:
         if not 0 <= self.ik_regularization < 1:
             reason = f"{self.ik_regularization} is not in [0, 1)"
             raise InvalidInputError("labels.ik_regularization", reason)
+        if self.ik_smoothness is not None and not 0 <= self.ik_smoothness < 1:
+            raise InvalidInputError("labels.ik_smoothness", f"{self.ik_smoothness} not in [0, 1)")
         if self.marker_threshold_m <= 0:
             raise InvalidInputError("labels.marker_threshold_m", "must be positive")
+
+    def smoothness_of(self, source: str) -> float:
+        """The smoothness for a source's trials, m^2 per rad^2."""
+        if self.ik_smoothness is not None:
+            return self.ik_smoothness
+        return 1e-4 if source == "multicamera" else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

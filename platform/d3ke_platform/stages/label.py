@@ -71,6 +71,7 @@ class LabelTrial:
         solver: str = "batched",
         accuracy: float = 1e-5,
         regularization: float = 1e-6,
+        smoothness: float = 0.0,
         marker_threshold_m: float = 0.02,
         timeout_s: float = 3600.0,
     ) -> None:
@@ -82,7 +83,7 @@ class LabelTrial:
         self._layer = SkeletalModelLayer(self._skeleton)
         self._threshold_m = marker_threshold_m
         self._opensim = Isolated(
-            partial(_InverseKinematics, root, solver, accuracy, regularization),
+            partial(_InverseKinematics, root, solver, accuracy, regularization, smoothness),
             timeout_s=timeout_s,
         )
 
@@ -248,13 +249,16 @@ class _Scaling:
 class _InverseKinematics:
     """Inverse kinematics on OpenSim model files, in the child process."""
 
-    def __init__(self, root: str, solver: str, accuracy: float, regularization: float) -> None:
+    def __init__(
+        self, root: str, solver: str, accuracy: float, regularization: float, smoothness: float
+    ) -> None:
         self._data = DataSet.open(root)
         self._skeleton = self._data.skeleton()
         self._marker_set = self._data.marker_set()
         self._solver = solver
         self._accuracy = accuracy
         self._regularization = regularization
+        self._smoothness = smoothness
 
     def solve(self, model_uri: str, trial: dict[str, Any]) -> tuple[MarkerTrajectories, IKResult]:
         """Measured markers and the solution, both with the marker set's names."""
@@ -272,6 +276,7 @@ class _InverseKinematics:
             accuracy=self._accuracy,
             # A user's own setup asks for what OpenSim finds, as closely as may be.
             regularization=REGULARIZATION if trial["ik_setup_uri"] else self._regularization,
+            smoothness=self._smoothness,
         )
         return trajectories.reordered(result.marker_names), result
 
