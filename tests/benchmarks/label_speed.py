@@ -160,7 +160,7 @@ class _ActorMemory:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._done.wait(0.5):
+        while not self._done.wait(5.0):  # reading it costs time that the actors would have
             for process in psutil.Process().children(recursive=True):
                 try:
                     if "StageActor" in process.name() or "MapWorker" in process.name():
