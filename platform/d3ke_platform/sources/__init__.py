@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from d3ke.camera import Camera
     from d3ke.kinematics import MarkerSet, ScalingSettings
     from d3ke.skeleton import MeasurementSet, PredictedSet
 
@@ -91,3 +92,17 @@ class CheckedSource(Source, Protocol):
     def check(self) -> InputCheck:
         """Look at the input folder, in seconds; raises D3KEError when there is none."""
         ...
+
+
+def calibrated_columns(camera: Camera) -> dict[str, Any]:
+    """Columns of RECORDINGS that say how a known camera stands; `stages.crop.camera_of` reads
+    them."""
+    return {
+        "width": camera.size[0],
+        "height": camera.size[1],
+        "intrinsics": camera.intrinsics,
+        "rotation": camera.rotation,
+        "translation": camera.translation,
+        "distortion": camera.distortion,
+        "calibrated": True,
+    }

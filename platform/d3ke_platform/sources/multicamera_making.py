@@ -21,7 +21,7 @@ from d3ke_platform.calibration import (
     ground_from_world,
     read_cameras,
 )
-from d3ke_platform.sources import MadeUnit
+from d3ke_platform.sources import MadeUnit, calibrated_columns
 from d3ke_platform.sources.ground_axes import settle_up_axis, up_axis_of
 from d3ke_platform.sources.landmarks import LANDMARKS
 from d3ke_platform.sources.multicamera_report import write_report
@@ -227,13 +227,7 @@ def _recording_row(
         "first_frame": triangulated.first,
         "start_s": 0.0,
         "fps": view.fps,
-        "width": camera.size[0],
-        "height": camera.size[1],
-        "intrinsics": camera.intrinsics,
-        "rotation": camera.rotation,
-        "translation": camera.translation,
-        "distortion": camera.distortion,
-        "calibrated": True,
+        **calibrated_columns(camera),
     }
 
 

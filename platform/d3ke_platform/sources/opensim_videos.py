@@ -13,6 +13,7 @@ from d3ke.errors import InvalidInputError, UnknownNameError
 from d3ke.kinematics import MarkerTrajectories
 from d3ke_platform import storage
 from d3ke_platform.calibration import camera_for_video, read_cameras
+from d3ke_platform.sources import calibrated_columns
 from d3ke_platform.stages.decode import probe
 
 _SEPARATORS = "_-. "
@@ -94,13 +95,7 @@ def recording_row(
         "start_s": offset,
         "fps": info.fps,
         "frame_count": info.frame_count,
-        "width": camera.size[0],
-        "height": camera.size[1],
-        "intrinsics": camera.intrinsics,
-        "rotation": camera.rotation,
-        "translation": camera.translation,
-        "distortion": camera.distortion,
-        "calibrated": True,
+        **calibrated_columns(camera),
     }
 
 

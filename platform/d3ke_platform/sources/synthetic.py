@@ -23,7 +23,7 @@ from d3ke.camera import Camera, box_of_points, project
 from d3ke.errors import InvalidInputError
 from d3ke_platform.files import content_hash, write_json, write_table
 from d3ke_platform.schema import BOXES
-from d3ke_platform.sources import MadeUnit, SourcePlan
+from d3ke_platform.sources import MadeUnit, SourcePlan, calibrated_columns
 from d3ke_platform.sources.appearance import Outfit, dress, sample_appearance
 from d3ke_platform.sources.clips import ClipFile, find_clips, flight, perform_clip
 from d3ke_platform.sources.gait_table import IN_PLACE, TRAVELLING
@@ -345,13 +345,7 @@ class SyntheticSource:
             "start_s": 0.0,
             "fps": self.settings.rate_hz,
             "frame_count": frame_count,
-            "width": camera.size[0],
-            "height": camera.size[1],
-            "intrinsics": camera.intrinsics,
-            "rotation": camera.rotation,
-            "translation": camera.translation,
-            "distortion": camera.distortion,
-            "calibrated": True,
+            **calibrated_columns(camera),
         }
 
 
