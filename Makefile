@@ -11,7 +11,7 @@ POSE_MODEL ?= $(or $(D3KE_POSE_MODEL),$(wildcard ../shared/models/pose_landmarke
 # Our pins stand alone: a machine-wide constraints file must not mix with them.
 PIP := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help demo test test-fast lint types format benchmark clean
+.PHONY: help demo test test-fast test-long lint types format benchmark clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -32,7 +32,10 @@ test: lint types  ## lint, types, import rules and all tests
 	$(BIN)/python -m pytest
 
 test-fast: $(VENV)/.installed  ## the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not long"
+
+test-long: $(VENV)/.installed  ## tests of minutes, of clusters and of services; those without theirs skip
+	$(BIN)/python -m pytest -m long
 
 lint: $(VENV)/.installed  ## ruff and the import rules
 	$(BIN)/ruff check .
