@@ -217,7 +217,9 @@ class _Preparation:
         labels = label_summary(figures)
         if labels.trials == 0:
             reason = (
-                f"; the first of {len(rejects)} rejects: {rejects[0]['reason']}" if rejects else ""
+                f"; the first of {len(rejects)} rejects: {rejects[0]['reason'].rstrip('.')}"
+                if rejects
+                else ""
             )
             raise InvalidInputError(f"data set {data.root}", f"no trial could be labelled{reason}")
         crops = storage.list_files(data.uri("crops"), ".parquet")

@@ -73,7 +73,7 @@ class MultiCameraSource:
     def make(self, unit: Mapping[str, Any], folder: Path) -> MadeUnit:
         """One unit; raises InvalidInputError when its recordings cannot be used."""
         if unit.get("problem"):
-            raise InvalidInputError(f"trial {unit['trial_id']}", unit["problem"])
+            raise InvalidInputError(f"trial {unit['trial_id']}", unit["problem"].rstrip("."))
         return self._maker.make(unit, Path(folder))
 
     @cached_property

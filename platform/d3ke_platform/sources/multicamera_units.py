@@ -64,9 +64,9 @@ class TrialUnits:
         videos = match_cameras(trial.videos, cameras, calibration.name)
         if len(videos) < 2:
             raise InvalidInputError(
-                f"trial {trial.trial_id}",
-                f"has {len(videos)} videos in {trial.path / 'videos'}; triangulation needs two or "
-                f"more of the cameras {', '.join(cameras)}",
+                str(trial.path / "videos"),
+                f"videos of {len(videos)} cameras; triangulation needs two or more of "
+                f"{', '.join(cameras)}",
             )
         ids = camera_ids(videos)
         return {
