@@ -20,6 +20,9 @@ from d3ke_platform.training.worker import LocalWorker, RayWorker, Worker, thread
 
 FAILED_BATCHES = "failed_batches"
 """Folder beside the progress file for batches whose loss was not finite."""
+WAIT_FOR_NODE_S, WAITS_FOR_NODE = 150, 4
+"""Seconds and times that a training waits for CPUs or GPUs after it lost some: ten minutes, which a
+cloud needs for another machine. Ray's own way is to wait for ever."""
 
 
 class TrainingFailedError(D3KEError):
@@ -69,7 +72,12 @@ class Resources:
 
         per_worker = {"CPU": self.cpus} | ({"GPU": 1} if self.gpu else {})
         return ScalingConfig(
-            num_workers=self.workers, use_gpu=self.gpu, resources_per_worker=per_worker
+            num_workers=self.workers,
+            use_gpu=self.gpu,
+            resources_per_worker=per_worker,
+            # GPUs of one machine are joined by faster links than machines. CPU workers reserve
+            # less than they use: packed, they would all share one machine's cores.
+            placement_strategy="PACK" if self.gpu else "SPREAD",
         )
 
 
@@ -154,16 +162,22 @@ def _fit_with_ray(
     from ray.train import TrainingFailedError as RayTrainingFailedError
     from ray.train.torch import TorchTrainer
 
+    from d3ke_platform.training.process_group import ProcessGroupConfig
+
     # A report waits for the controller's next look at the workers: 2 s by default, every epoch.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(WAIT_FOR_NODE_S))
     trainer = TorchTrainer(
         train_on_worker,
         train_loop_config=config,
+        torch_config=ProcessGroupConfig(),
         scaling_config=resources.scaling(),
         run_config=RunConfig(
             name=run_name,
             storage_path=str(folder.absolute()),
-            failure_config=FailureConfig(max_failures=max_failures, controller_failure_limit=3),
+            failure_config=FailureConfig(
+                max_failures=max_failures, controller_failure_limit=WAITS_FOR_NODE - 1
+            ),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
