@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
-from xml.etree import ElementTree
-from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from d3ke.errors import InvalidInputError
+from d3ke.safe_xml import Element, ParseError, parse_xml
 
 UNSET = ("", "unassigned")
 """What stands in a setup, in any case, where no file is meant."""
@@ -21,10 +20,10 @@ Parsed = TypeVar("Parsed")
 def read_xml(path: Path) -> Element:
     """The root element. Raises InvalidInputError: cannot be read, is not XML."""
     try:
-        return ElementTree.parse(path).getroot()
+        return parse_xml(path)
     except OSError as error:
         raise InvalidInputError(str(path), error.strerror or "cannot be read") from error
-    except ElementTree.ParseError as error:
+    except ParseError as error:
         raise InvalidInputError(str(path), f"is not XML ({error})") from error
 
 

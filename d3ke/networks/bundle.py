@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from d3ke.errors import D3KEError, InvalidInputError
 from d3ke.networks.frame_network import FrameNetwork, FrameNetworkConfig
+from d3ke.networks.pickle_guard import find_pickle
 from d3ke.networks.prediction import PredictionHead
 from d3ke.networks.sequence_network import SequenceNetwork, SequenceNetworkConfig
 from d3ke.skeleton import MeasurementSet, PredictedSet, Skeleton
@@ -140,7 +141,8 @@ def load_bundle(folder: Path | str) -> Bundle:
     """Load a bundle written by `save_bundle`; needs neither OpenSim nor a network connection.
 
     Raises:
-        BundleError: no bundle, a missing or damaged file, or another version.
+        BundleError: no bundle, a missing or damaged file, another version, or a pickle among its
+            files: nothing here would load it, but whoever is given the folder might.
     """
     folder = Path(folder)
     _check_files(folder)
@@ -185,6 +187,11 @@ def _check_files(folder: Path) -> None:
         raise BundleError(
             str(folder), missing[0], "is missing", f"A bundle has the files {', '.join(REQUIRED)}."
         )
+    pickle = find_pickle(folder)
+    if pickle is not None:
+        name = str(pickle.relative_to(folder))
+        reason = "is or may hold a pickle, which runs code when it is loaded"
+        raise BundleError(str(folder), name, reason, "Delete it; a bundle never has one.")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 
+from d3ke import safe_xml
 from d3ke.arrays import FloatArray
 from d3ke.camera import Camera
 from d3ke.errors import InvalidInputError, UnknownNameError
@@ -58,7 +58,7 @@ def read_cameras(path: str | Path, *, up_axis: str = "z") -> dict[str, Camera]:
         cameras = readers[file.suffix](file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidInputError(f"camera file {path}", error.strerror or "unreadable") from error
-    except (ElementTree.ParseError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (safe_xml.ParseError, AttributeError, KeyError, TypeError, ValueError) as error:
         reason = f"does not hold calibrated cameras ({type(error).__name__}: {error})"
         raise InvalidInputError(f"camera file {path}", reason) from error
     if not cameras:
@@ -155,12 +155,12 @@ def _pose2sim_camera(table: Mapping[str, Any]) -> Camera:
 def _read_qualisys(text: str) -> dict[str, Camera]:
     # A declaration of the encoding is refused in text that is decoded already.
     body = text[text.index("?>") + 2 :] if text.lstrip().startswith("<?xml") else text
-    cameras = ElementTree.fromstring(body.strip()).findall("cameras/camera")
+    cameras = safe_xml.parse_xml(body.strip()).findall("cameras/camera")
     return {str(camera.attrib["serial"]): _qualisys_camera(camera) for camera in cameras}
 
 
-def _qualisys_camera(element: ElementTree.Element) -> Camera:
-    def part(name: str) -> ElementTree.Element:
+def _qualisys_camera(element: safe_xml.Element) -> Camera:
+    def part(name: str) -> safe_xml.Element:
         found = element.find(name)
         if found is None:
             raise ValueError(f"camera without <{name}>")
@@ -187,7 +187,7 @@ def _qualisys_camera(element: ElementTree.Element) -> Camera:
     )
 
 
-def _qualisys_intrinsics(lens: ElementTree.Element, left: float, top: float) -> FloatArray:
+def _qualisys_intrinsics(lens: safe_xml.Element, left: float, top: float) -> FloatArray:
     focal_u, focal_v, center_u, center_v = (
         float(lens.attrib[name]) / _QUALISYS_SUBPIXELS
         for name in ("focalLengthU", "focalLengthV", "centerPointU", "centerPointV")
@@ -195,7 +195,7 @@ def _qualisys_intrinsics(lens: ElementTree.Element, left: float, top: float) -> 
     return np.array([[focal_u, 0, center_u - left], [0, focal_v, center_v - top], [0, 0, 1.0]])
 
 
-def _qualisys_distortion(lens: ElementTree.Element) -> FloatArray:
+def _qualisys_distortion(lens: safe_xml.Element) -> FloatArray:
     names = (
         "radialDistortion1",
         "radialDistortion2",

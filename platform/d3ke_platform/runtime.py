@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -30,6 +31,7 @@ WORKER_ENVIRONMENT = {
     # Ray's C++ core prints harmless errors about every actor pool (ray#53727).
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
+_TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _TOKEN_LOGGER = "ray._private.authentication.authentication_token_setup"
 # Unix socket paths end at 107 characters; Ray's own part of them is about 65 long.
 _LONGEST_TEMPORARY_FOLDER = 35
@@ -56,20 +58,23 @@ def connect(*, cpus: int | None = None) -> Iterator[Session]:
     With RAY_ADDRESS set (as `ray job submit` does) it is that cluster, and the two packages are
     sent along, so that its nodes need not have them installed. Otherwise a local Ray is started
     with `cpus` logical CPUs: by default two more than the machine has, because reads and writes
-    of Ray Data want a CPU while all actors hold theirs. Inside an existing connection that one
-    is used and left as it is.
+    of Ray Data want a CPU while all actors hold theirs. It listens to this machine alone, and
+    its token is this user's alone. Inside an existing connection that one is used and left as
+    it is.
     """
     import ray
 
     if ray.is_initialized():
         yield _session()
         return
+    logging.getLogger(_TOKEN_LOGGER).setLevel(logging.ERROR)  # warns at every start
     is_local = not os.environ.get("RAY_ADDRESS")
     with _environment(_local_environment() if is_local else WORKER_ENVIRONMENT):
         with _native_stderr_held(), _own_signal_handler():
             if is_local:
                 _start_local(cpus)
             else:
+                _use_token()
                 ray.init(runtime_env=_runtime_environment(), **_quiet())
         try:
             yield _session()
@@ -106,18 +111,49 @@ def _start_local(cpus: int | None) -> None:
     import ray
 
     machine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    _keep_token_private()
     options: dict[str, Any] = {}
     if len(tempfile.gettempdir()) > _LONGEST_TEMPORARY_FOLDER:
         options["_temp_dir"] = f"/tmp/ray-{os.getuid()}"
     ray.init(
         address="local",
         num_cpus=cpus or max(4, (machine or 2) + 2),
+        # Ray's processes listen to all addresses of the machine unless their own is this one.
+        _node_ip_address="127.0.0.1",
         # Train frees the resources of a stopped run through the dashboard's API; without it
         # they are never freed.
         include_dashboard=True,
         **_quiet(),
         **options,
     )
+
+
+def _use_token() -> None:
+    """Show the token to the cluster, if there is one: with an address given, Ray does not."""
+    from ray._private.authentication import authentication_token_setup as setup
+
+    setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+def _token_file() -> Path:
+    """Where Ray keeps a user's token."""
+    return Path.home() / ".ray" / "auth_token"
+
+
+def _keep_token_private() -> None:
+    """Make the user's token before Ray does, which would let all users of the machine read it."""
+    wanted = os.environ.get("RAY_AUTH_MODE", "token").lower() == "token"
+    if not wanted or any(os.environ.get(name) for name in _TOKEN_VARIABLES):
+        return
+    file = _token_file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=file.parent) as made:  # for its owner alone
+        made.write(secrets.token_hex(32))
+        made.flush()
+        try:
+            os.link(made.name, file)
+        except FileExistsError:
+            file.chmod(0o600)
 
 
 def _session() -> Session:
@@ -147,7 +183,6 @@ def _local_environment() -> dict[str, str]:
 
 def _quiet() -> dict[str, Any]:
     """Options of `ray.init` that keep the terminal for the job's own progress."""
-    logging.getLogger(_TOKEN_LOGGER).setLevel(logging.ERROR)  # warns at every start
     return {"log_to_driver": False, "logging_level": logging.WARNING}
 
 

@@ -3,48 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import shutil
-import signal
-import socket
 import subprocess
 import sysconfig
-import tempfile
-import time
 import venv
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from ray_head import RAY, RayHead, ray_head
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-RAY = ("-m", "ray.scripts.scripts")
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A running Ray head of its own."""
-
-    python: Path
-    environment: dict[str, str]
-    dashboard: str
-
-    def submit(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """`ray job submit` from the project's folder, as a user types it."""
-        options = ("--address", self.dashboard, "--working-dir", str(ROOT))
-        return subprocess.run(
-            [self.python, *RAY, "job", "submit", *options, "--", "python", *command],
-            env=self.environment,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=400,
-            check=False,
-        )
 
 
 @pytest.fixture(scope="module")
@@ -68,64 +39,31 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cluster(bare_python: Path) -> Iterator[Cluster]:
-    # Unix sockets have short paths, so pytest's long folder will not do.
-    session = Path(tempfile.mkdtemp(prefix="ray-"))
-    dashboard, gcs, agent = (str(free_port()) for _ in range(3))
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("RAY_", "PYTHONPATH", "PYTEST_"))
-    }
-    environment["PATH"] = f"{bare_python.parent}{os.pathsep}{environment['PATH']}"
-    # Ray 2.60 makes a token at the first local session and then wants it from clients too, who do
-    # not look for it by themselves.
-    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    ports = ("--port", gcs, "--dashboard-port", dashboard, "--dashboard-agent-listen-port", agent)
-    options = ("--num-cpus", "4", "--temp-dir", str(session), "--disable-usage-stats")
-    head = subprocess.Popen(
-        [bare_python, *RAY, "start", "--head", "--block", *ports, *options],
-        env=environment,
-        cwd="/",
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+def head(bare_python: Path) -> Iterator[RayHead]:
+    with ray_head(python=bare_python) as running:
+        yield running
+
+
+def submit(head: RayHead, *command: str) -> subprocess.CompletedProcess[str]:
+    """`ray job submit` from the project's folder, as cluster/README.md tells it."""
+    options = ("--working-dir", ".", "--runtime-env", "cluster/runtime-env.yaml")
+    return subprocess.run(
+        [head.python, *RAY, "job", "submit", *options, "--", "python", *command],
+        env=head.environment | {"RAY_API_SERVER_ADDRESS": head.dashboard},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
     )
-    try:
-        wait_for(int(dashboard), head)
-        yield Cluster(bare_python, environment, f"http://127.0.0.1:{dashboard}")
-    finally:
-        head.send_signal(signal.SIGTERM)
-        try:
-            head.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(head.pid, signal.SIGKILL)
-        shutil.rmtree(session, ignore_errors=True)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(port: int, head: subprocess.Popen[bytes]) -> None:
-    """Until the dashboard, which takes jobs, listens."""
-    for _ in range(120):
-        assert head.poll() is None, f"the Ray head ended with {head.returncode}"
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.5)
-    pytest.fail("the Ray head did not come up within a minute")
 
 
 @pytest.mark.timeout(1200)
-def test_prepare_train_and_score(cluster: Cluster, tmp_path: Path) -> None:
+def test_prepare_train_and_score(head: RayHead, tmp_path: Path) -> None:
     data, run, scores = (str(tmp_path / name) for name in ("data", "run", "scores"))
     quick = ("--recipe", "demo_quick")
-    done(cluster.submit("jobs/prepare.py", *quick, "--output", data))
-    done(cluster.submit("jobs/train.py", *quick, "--data", data, "--output", run))
+    done(submit(head, "jobs/prepare.py", *quick, "--output", data))
+    done(submit(head, "jobs/train.py", *quick, "--data", data, "--output", run))
     assert (Path(run) / "bundle" / "weights.safetensors").is_file()
 
     videos = tmp_path / "videos"
@@ -133,7 +71,7 @@ def test_prepare_train_and_score(cluster: Cluster, tmp_path: Path) -> None:
     shutil.copy(min((Path(data) / "videos").rglob("*.mp4")), videos)
     model = ("--model", f"{run}/bundle")
     done(
-        cluster.submit(
+        submit(head, 
             "jobs/score.py", *quick, *model, "--archive", str(videos), "--output", scores
         )
     )
@@ -142,8 +80,8 @@ def test_prepare_train_and_score(cluster: Cluster, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_a_wrong_setting_fails_the_job_with_one_clear_line(cluster: Cluster) -> None:
-    outcome = cluster.submit("jobs/train.py", "--recipe", "no_such_recipe")
+def test_a_wrong_setting_fails_the_job_with_one_clear_line(head: RayHead) -> None:
+    outcome = submit(head, "jobs/train.py", "--recipe", "no_such_recipe")
     assert outcome.returncode != 0
     assert "no_such_recipe" in outcome.stdout + outcome.stderr
     assert "Traceback" not in outcome.stdout

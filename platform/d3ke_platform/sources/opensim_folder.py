@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from xml.etree import ElementTree
 
+from d3ke import safe_xml
 from d3ke.errors import InvalidInputError
 from d3ke_platform.errors import UsageError
 
@@ -105,10 +105,8 @@ def _content_tag(path: Path) -> str:
     Raises InvalidInputError for a setup whose XML is broken.
     """
     try:
-        for _, element in ElementTree.iterparse(path, events=("start",)):
-            if element.tag != "OpenSimDocument":
-                return str(element.tag)
-    except (ElementTree.ParseError, ValueError) as error:
+        return safe_xml.first_tag(path, beneath="OpenSimDocument")
+    except (safe_xml.ParseError, ValueError) as error:
         text = path.read_text(encoding="utf-8", errors="replace")
         if any(f"<{tag}" in text for tag in _SETUP_TAGS):
             raise InvalidInputError(str(path), f"is not XML ({error})") from error

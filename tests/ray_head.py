@@ -1,0 +1,98 @@
+"""A Ray head of a test's own: own ports, own folder, own token, ended with the test."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+RAY = ("-m", "ray.scripts.scripts")
+
+
+@dataclass(frozen=True)
+class RayHead:
+    """A running head."""
+
+    python: Path
+    """Interpreter that it and its jobs run in."""
+    environment: dict[str, str]
+    """Environment of its clients, the token included."""
+    dashboard: str
+    """URL that takes jobs."""
+    address: str
+    """Address for `ray.init`."""
+
+
+@contextmanager
+def ray_head(
+    *,
+    python: Path = Path(sys.executable),
+    cpus: int = 4,
+    variables: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
+) -> Iterator[RayHead]:
+    """`ray start --head` with a token of its own; `variables` come on top of the environment."""
+    # Unix sockets have short paths, so pytest's long folder will not do.
+    session = Path(tempfile.mkdtemp(prefix="ray-"))
+    dashboard, gcs, agent = (str(free_port()) for _ in range(3))
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("RAY_", "PYTHONPATH", "PYTEST_"))
+    }
+    environment["PATH"] = f"{python.parent}{os.pathsep}{environment['PATH']}"
+    # Ray 2.60 makes a token at the first local session and then wants it from clients too, who do
+    # not look for it by themselves.
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    environment |= variables or {}
+    ports = ("--port", gcs, "--dashboard-port", dashboard, "--dashboard-agent-listen-port", agent)
+    more = ("--num-cpus", str(cpus), "--temp-dir", str(session), "--disable-usage-stats", *options)
+    head = subprocess.Popen(
+        [python, *RAY, "start", "--head", "--block", *ports, *more],
+        env=environment,
+        cwd="/",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for(int(dashboard), head)
+        yield RayHead(
+            python, environment, f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{gcs}"
+        )
+    finally:
+        head.send_signal(signal.SIGTERM)
+        try:
+            head.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(head.pid, signal.SIGKILL)
+        shutil.rmtree(session, ignore_errors=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int, head: subprocess.Popen[bytes]) -> None:
+    """Until the dashboard, which takes jobs, listens."""
+    for _ in range(120):
+        assert head.poll() is None, f"the Ray head ended with {head.returncode}"
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.5)
+    pytest.fail("the Ray head did not come up within a minute")
