@@ -37,10 +37,11 @@ test-fast: $(VENV)/.installed  ## the tests that take seconds
 test-long: $(VENV)/.installed  ## tests of minutes, of clusters and of services; those without theirs skip
 	$(BIN)/python -m pytest -m long
 
-lint: $(VENV)/.installed  ## ruff and the import rules
+lint: $(VENV)/.installed  ## ruff, the import rules and bandit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive d3ke platform jobs cluster
 
 types: $(VENV)/.installed  ## mypy
 	$(BIN)/mypy

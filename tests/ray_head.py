@@ -69,9 +69,7 @@ def ray_head(
     )
     try:
         wait_for(int(dashboard), head)
-        yield RayHead(
-            python, environment, f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{gcs}"
-        )
+        yield RayHead(python, environment, f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{gcs}")
     finally:
         head.send_signal(signal.SIGTERM)
         try:

@@ -19,7 +19,7 @@ fi
 if ip -4 -o addr | grep -qF " $D3KE_HEAD_ADDRESS/"; then
   address=$D3KE_HEAD_ADDRESS
   options+=(
-    --head --port "$port" --temp-dir "$folder" --ray-client-server-port $((port + 4))
+    --head --port "$port" --temp-dir "$folder" --ray-client-server-port $((port + 6))
     --dashboard-host 127.0.0.1 --dashboard-port $((port + 1))
   )
 else
@@ -29,7 +29,8 @@ fi
 # Training processes meet through this interface, not through what the node's name stands for.
 interface=$(ip -4 -o addr | awk -v own="$address" '{split($4, part, "/"); if (part[1] == own) print $2}')
 export GLOO_SOCKET_IFNAME=$interface NCCL_SOCKET_IFNAME=$interface
-export AUTOSCALER_METRIC_PORT=$((port + 5)) DASHBOARD_METRIC_PORT=$((port + 6))
+export AUTOSCALER_METRIC_PORT=$((port + 4)) DASHBOARD_METRIC_PORT=$((port + 5))
+export RAY_NUM_REDIS_GET_RETRIES=150 # 5 minutes for a head whose Python comes over the network
 
 ray=''
 take_down() {
@@ -39,6 +40,12 @@ take_down() {
 }
 trap take_down EXIT
 trap 'exit 0' TERM INT
+# A worker comes when the head is there: its agent's port is the last to open.
+if [[ $address != "$D3KE_HEAD_ADDRESS" ]]; then
+  until (: <"/dev/tcp/$D3KE_HEAD_ADDRESS/$((port + 2))") 2>/dev/null; do sleep 1; done
+fi
 "$D3KE_PYTHON" -m ray.scripts.scripts start --node-ip-address "$address" "${options[@]}" &
 ray=$!
-wait "$ray"
+wait "$ray" || true
+# Jobs go on without a worker, not without the head: an error here ends all nodes.
+[[ $address != "$D3KE_HEAD_ADDRESS" ]] || exit 1

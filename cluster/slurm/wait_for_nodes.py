@@ -1,8 +1,6 @@
 """Wait until that many nodes have joined the Ray cluster at RAY_ADDRESS."""
 
 import logging
-import os
-import socket
 import sys
 import time
 
@@ -11,27 +9,16 @@ import ray
 PATIENCE_S = 300.0
 
 
-def is_listening(address: str) -> bool:
-    """Whether the head takes connections."""
-    host, _, port = address.rpartition(":")
-    with socket.socket() as probe:
-        probe.settimeout(2.0)
-        return probe.connect_ex((host, int(port))) == 0
-
-
 def main(wanted: int) -> int:
     """0 when they are there, 1 when time is up."""
     until = time.monotonic() + PATIENCE_S
-    found = 0
-    while found < wanted and time.monotonic() < until:
+    ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    while (found := sum(node["Alive"] for node in ray.nodes())) < wanted:
+        if time.monotonic() > until:
+            sys.stderr.write(f"{found} of {wanted} nodes joined Ray within {PATIENCE_S:.0f} s\n")
+            return 1
         time.sleep(0.5)
-        if ray.is_initialized():
-            found = sum(node["Alive"] for node in ray.nodes())
-        elif is_listening(os.environ["RAY_ADDRESS"]):
-            ray.init(log_to_driver=False, logging_level=logging.ERROR)
-    if found < wanted:
-        sys.stderr.write(f"{found} of {wanted} nodes joined Ray within {PATIENCE_S:.0f} s\n")
-    return int(found < wanted)
+    return 0
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from xml.etree.ElementTree import Element
 
 import numpy as np
 from scipy.interpolate import make_interp_spline
@@ -23,6 +22,7 @@ from d3ke.kinematics.setup_xml import (
     parsed,
     read_xml,
 )
+from d3ke.safe_xml import Element
 
 VALUE_TYPES = ("default_value", "manual_value", "from_file")
 """Where a coordinate task's value comes from."""

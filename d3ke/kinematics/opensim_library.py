@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from d3ke.errors import InvalidInputError
+from d3ke.osim_file_guard import check_osim_file
 
 
 @cache
@@ -34,6 +35,7 @@ def load_model(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise InvalidInputError(str(path), "there is no such model file")
+    check_osim_file(path)
     opensim = load_opensim()
     try:
         model = opensim.Model(str(path))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from xml.etree.ElementTree import Element
 
 from d3ke.errors import InvalidInputError, UnknownNameError
 from d3ke.kinematics.ik_tasks import applied_tasks, task_weight, value_type
@@ -19,6 +18,7 @@ from d3ke.kinematics.setup_xml import (
     parsed,
     read_xml,
 )
+from d3ke.safe_xml import Element
 
 ORDER = ("measurements", "manualScale")
 """Ways of scaling, in OpenSim's spelling."""

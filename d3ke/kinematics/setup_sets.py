@@ -13,6 +13,7 @@ from d3ke.errors import InvalidInputError
 from d3ke.kinematics.marker_set import MarkerSet
 from d3ke.kinematics.opensim_library import load_model, load_opensim
 from d3ke.kinematics.scale_setup import ScaleSetup
+from d3ke.osim_file_guard import check_osim_file
 from d3ke.skeleton import MeasurementSet
 
 
@@ -40,6 +41,7 @@ def model_with_markers(model_file: Path, marker_set_file: Path | None = None) ->
         return model
     if not marker_set_file.is_file():
         raise InvalidInputError(str(marker_set_file), "there is no such marker set file")
+    check_osim_file(marker_set_file)
     opensim = load_opensim()
     try:
         model.updateMarkerSet(opensim.MarkerSet(str(marker_set_file)))

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 from d3ke.errors import InvalidInputError
+from d3ke.osim_file_guard import check_osim_file
+from d3ke.safe_xml import ParseError, parse_xml
 
 _ROOT = re.compile(rb"<OpenSimDocument\b[^>]*>\s*(?:<!--.*?-->\s*)*<(\w+)", re.DOTALL)
 _TERSE = ("Off", "Critical", "Error")
@@ -50,6 +51,7 @@ def open_model(opensim: Any, path: Path) -> Any:
         # OpenSim would take it for a model without bodies.
         reason = f"it holds a {root[1].decode()}, not a Model"
         raise InvalidInputError(f"model file {path}", reason, "Give the path of a .osim file.")
+    check_osim_file(path)
     try:
         model = opensim.Model(str(path))
         model.finalizeConnections()
@@ -69,8 +71,8 @@ def one_line(error: RuntimeError) -> str:
 def _malformed(path: Path) -> str:
     """Where the XML breaks, or "" if it does not: OpenSim does not name the line."""
     try:
-        ElementTree.parse(path)
-    except (ElementTree.ParseError, ValueError) as error:
+        parse_xml(path)
+    except (ParseError, ValueError) as error:
         return f"it is no well-formed XML ({error})"
     return ""
 

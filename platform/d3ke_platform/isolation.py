@@ -138,7 +138,7 @@ def _portable(error: Exception) -> tuple[Exception, str]:
     """The error, or a RuntimeError in its place when it cannot be pickled, and its traceback."""
     text = traceback.format_exc()
     try:
-        pickle.loads(pickle.dumps(error))
+        pickle.loads(pickle.dumps(error))  # nosec B301
     except Exception:  # noqa: BLE001  any failure to pickle has the same remedy
         error = RuntimeError(f"{type(error).__name__}: {error}")
     return error, text

@@ -32,7 +32,7 @@ WORKER_ENVIRONMENT = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 _TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-_TOKEN_LOGGER = "ray._private.authentication.authentication_token_setup"
+_TOKEN_LOGGER = "ray._private.authentication.authentication_token_setup"  # nosec B105
 # Unix socket paths end at 107 characters; Ray's own part of them is about 65 long.
 _LONGEST_TEMPORARY_FOLDER = 35
 
@@ -114,7 +114,7 @@ def _start_local(cpus: int | None) -> None:
     _keep_token_private()
     options: dict[str, Any] = {}
     if len(tempfile.gettempdir()) > _LONGEST_TEMPORARY_FOLDER:
-        options["_temp_dir"] = f"/tmp/ray-{os.getuid()}"
+        options["_temp_dir"] = f"/tmp/ray-{os.getuid()}"  # nosec
     ray.init(
         address="local",
         num_cpus=cpus or max(4, (machine or 2) + 2),

@@ -91,7 +91,8 @@ class SlurmLab:
 
     def run(self, *command: str | Path, **variables: str) -> str:
         """Output of a command on the control machine; fails with its errors."""
-        enter = ("nsenter", "--target", str(self.process), "--net", "--uts", "--mount", "--pid")
+        kinds = ("--net", "--uts", "--mount", "--pid", f"--wd={Path.cwd()}")
+        enter = ("nsenter", "--target", str(self.process), *kinds)
         done = subprocess.run(
             [*enter, *command],
             env={**os.environ, "SLURM_CONF": str(self.folder / "slurm.conf"), **variables},
@@ -121,7 +122,16 @@ class SlurmLab:
     def processes(self) -> list[str]:
         """Command lines of all processes of the lab that are not Slurm's own."""
         lines = self.run("ps", "-eo", "args", "--no-headers").splitlines()
-        own = ("munged", "slurm", ": slurm", "sleep infinity", "bash -c", "ps -eo", "unshare", "nsenter")
+        own = (
+            "munged",
+            "slurm",
+            ": slurm",
+            "sleep infinity",
+            "bash -c",
+            "ps -eo",
+            "unshare",
+            "nsenter",
+        )
         return [line for line in map(str.strip, lines) if not line.startswith(own)]
 
 

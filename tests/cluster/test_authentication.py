@@ -59,7 +59,8 @@ def client(head: RayHead, home: Path, **variables: str) -> subprocess.CompletedP
     search = os.pathsep.join((str(ROOT), str(ROOT / "platform")))
     return subprocess.run(
         [sys.executable, "-c", CONNECT],
-        env=bare | {"RAY_ADDRESS": head.address, "HOME": str(home), "PYTHONPATH": search, **variables},
+        env=bare
+        | {"RAY_ADDRESS": head.address, "HOME": str(home), "PYTHONPATH": search, **variables},
         cwd=home,
         capture_output=True,
         text=True,

@@ -94,9 +94,7 @@ def test_kubernetes_own_kinds_fit_the_copies_that_the_schema_has_of_them(
     template = spec["headGroupSpec"]["properties"]["template"]["properties"]["spec"]["properties"]
     claim = template["volumes"]["items"]["properties"]["ephemeral"]["properties"]
     (volume,) = of_kind("PersistentVolumeClaim")
-    jsonschema.validate(
-        volume["spec"], claim["volumeClaimTemplate"]["properties"]["spec"]
-    )
+    jsonschema.validate(volume["spec"], claim["volumeClaimTemplate"]["properties"]["spec"])
 
 
 SLIPS = {

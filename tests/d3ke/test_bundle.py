@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -157,3 +158,26 @@ def test_loading_needs_no_opensim(tmp_path: Path) -> None:
         f"load_bundle({str(folder)!r})"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "extra.pt", "sub/extra.bin", "card.md"])
+def test_a_pickle_anywhere_in_a_bundle_is_refused_and_not_run(tmp_path: Path, name: str) -> None:
+    folder = save(tmp_path / "bundle", sequence=False)
+    (folder / name).parent.mkdir(exist_ok=True)
+    ran = tmp_path / "ran"
+    (folder / name).write_bytes(pickle.dumps(Trap(ran)))
+    with pytest.raises(BundleError, match=Path(name).name):
+        load_bundle(folder)
+    assert not ran.exists()
+    pickle.loads((folder / name).read_bytes())  # it would have run
+    assert ran.exists()
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self._file,)

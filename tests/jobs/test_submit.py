@@ -71,9 +71,7 @@ def test_prepare_train_and_score(head: RayHead, tmp_path: Path) -> None:
     shutil.copy(min((Path(data) / "videos").rglob("*.mp4")), videos)
     model = ("--model", f"{run}/bundle")
     done(
-        submit(head, 
-            "jobs/score.py", *quick, *model, "--archive", str(videos), "--output", scores
-        )
+        submit(head, "jobs/score.py", *quick, *model, "--archive", str(videos), "--output", scores)
     )
     assert list((Path(scores) / "results").glob("*.parquet"))
     assert list((Path(scores) / "exports").glob("*/motion.mot"))

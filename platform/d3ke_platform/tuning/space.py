@@ -197,7 +197,7 @@ def _combinations(axes: list[list[Any]]) -> list[tuple[Any, ...]]:
         count *= len(axis)
     if count <= _CHECKED_COMBINATIONS:
         return list(itertools.product(*axes))
-    chance = random.Random(0)
+    chance = random.Random(0)  # nosec B311
     return [tuple(chance.choice(axis) for axis in axes) for _ in range(_CHECKED_COMBINATIONS)]
 
 

@@ -102,7 +102,7 @@ class Proposals:
 
     def _draw(self, number: int) -> dict[str, Any] | None:
         """A random setting, for spaces where next to nothing fits or is left."""
-        chance = random.Random(self._seed * 1009 + number)
+        chance = random.Random(self._seed * 1009 + number)  # nosec B311
         for _ in range(_DRAWS):
             params = {p.name: _random(p.distribution(), chance) for p in self._space.parameters}
             values = self._decoded(params)
