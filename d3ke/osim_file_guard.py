@@ -30,9 +30,7 @@ def check_osim_file(path: Path) -> None:
     if include is not None:
         file = (include[2] or include[3]).decode(errors="replace")
         reason = f"its {include[1].decode()} is in another file, {file!r}, which is not read"
-        raise InvalidInputError(
-            str(path), reason, "Save the model in OpenSim: it is then one file."
-        )
+        raise InvalidInputError(str(path), reason, "Saved in OpenSim, a model is one file.")
     for name in set(_MESH.findall(content)):
         mesh = path.parent / name.decode(errors="replace")
         if name and mesh.exists() and not (mesh.is_file() or mesh.is_dir()):

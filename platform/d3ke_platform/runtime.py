@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from d3ke_platform.errors import UsageError
+
 PACKAGES = ("d3ke", "d3ke_platform")
 
 # One thread per worker process: the number of workers follows the CPUs, more threads only fight.
@@ -61,6 +63,8 @@ def connect(*, cpus: int | None = None) -> Iterator[Session]:
     of Ray Data want a CPU while all actors hold theirs. It listens to this machine alone, and
     its token is this user's alone. Inside an existing connection that one is used and left as
     it is.
+
+    Raises UsageError: the cluster at RAY_ADDRESS is not there or wants another token.
     """
     import ray
 
@@ -74,8 +78,7 @@ def connect(*, cpus: int | None = None) -> Iterator[Session]:
             if is_local:
                 _start_local(cpus)
             else:
-                _use_token()
-                ray.init(runtime_env=_runtime_environment(), **_quiet())
+                _connect_to(os.environ["RAY_ADDRESS"])
         try:
             yield _session()
         finally:
@@ -128,11 +131,23 @@ def _start_local(cpus: int | None) -> None:
     )
 
 
-def _use_token() -> None:
-    """Show the token to the cluster, if there is one: with an address given, Ray does not."""
-    from ray._private.authentication import authentication_token_setup as setup
+def _connect_to(address: str) -> None:
+    """Join a running cluster, with the user's token if there is one: Ray itself shows it only where
+    no address is given."""
+    import ray
+    from ray._private.authentication import authentication_token_setup
 
-    setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    has_token = authentication_token_setup.maybe_enable_token_auth_if_token_available(
+        warn_if_disabled=False
+    )
+    try:
+        ray.init(runtime_env=_runtime_environment(), **_quiet())
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+        token = "with a token" if has_token else "without a token"
+        raise UsageError(
+            f"Cannot join the Ray cluster at {address} {token} ({error}). Is RAY_ADDRESS right, "
+            "and RAY_AUTH_TOKEN or ~/.ray/auth_token the cluster's token? See docs/security.md."
+        ) from error
 
 
 def _token_file() -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,8 +13,6 @@ from urllib.parse import urlsplit
 
 import pytest
 from ray_head import RAY, RayHead, ray_head
-
-from d3ke_platform import runtime
 
 ROOT = Path(__file__).parents[2]
 CONNECT = (
@@ -57,10 +54,10 @@ def client(head: RayHead, home: Path, **variables: str) -> subprocess.CompletedP
     """A program on the cluster, of a user who has no more than these variables."""
     bare = {name: value for name, value in head.environment.items() if "RAY_" not in name}
     search = os.pathsep.join((str(ROOT), str(ROOT / "platform")))
+    given = {"RAY_ADDRESS": head.address, "HOME": str(home), "PYTHONPATH": search}
     return subprocess.run(
         [sys.executable, "-c", CONNECT],
-        env=bare
-        | {"RAY_ADDRESS": head.address, "HOME": str(home), "PYTHONPATH": search, **variables},
+        env=bare | given | variables,
         cwd=home,
         capture_output=True,
         text=True,

@@ -18,8 +18,8 @@ BODY = (
 )
 MODEL = (
     '<?xml version="1.0"?>{head}<OpenSimDocument Version="40000"><Model name="m">'
-    '<Ground name="ground"/><BodySet name="bodyset"{attribute}><objects>{bodies}</objects></BodySet>'
-    "</Model></OpenSimDocument>"
+    '<Ground name="ground"/><BodySet name="bodyset"{attribute}><objects>{bodies}</objects>'
+    "</BodySet></Model></OpenSimDocument>"
 )
 
 
