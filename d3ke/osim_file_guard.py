@@ -15,8 +15,8 @@ _MESH = re.compile(rb"<(?:mesh|geometry|texture)_file>\s*([^<>]*?)\s*<")
 def check_osim_file(path: Path) -> None:
     """Refuse what would make OpenSim read more than this file and the meshes of its bodies.
 
-    A set with a `file` attribute is read from that file, wherever it is; meshes are opened, whatever
-    they are. Neither entities nor files of a document type are read, but its text breaks the rest.
+    A set with a `file` attribute is read from that file, wherever it is; meshes are opened,
+    whatever they are. Of a document type nothing is expanded or fetched; it breaks the reading.
 
     Raises:
         InvalidInputError: a document type, a part in another file, or a mesh that is a device or

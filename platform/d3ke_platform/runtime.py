@@ -48,9 +48,9 @@ class Session:
     address: str
     """GCS address of the cluster."""
     cpus: float
-    """CPUs of the cluster, as Ray counts them."""
+    """`total_cpus`."""
     gpus: float
-    """GPUs of the cluster."""
+    """`total_gpus`."""
 
 
 @contextmanager
@@ -86,17 +86,25 @@ def connect(*, cpus: int | None = None) -> Iterator[Session]:
 
 
 def total_cpus() -> float:
-    """CPUs of the connected cluster."""
-    import ray
-
-    return float(ray.cluster_resources().get("CPU", 0.0))
+    """CPUs of the connected cluster, those included that it can still grow by."""
+    return _total("CPU", "D3KE_MAX_CPUS")
 
 
 def total_gpus() -> float:
-    """GPUs of the connected cluster."""
+    """GPUs of the connected cluster, those included that it can still grow by."""
+    return _total("GPU", "D3KE_MAX_GPUS")
+
+
+def _total(resource: str, limit: str) -> float:
+    """What there is, or what the environment says an autoscaling cluster may have: Ray does not
+    tell, and from what is there alone no job would ever ask for more."""
     import ray
 
-    return float(ray.cluster_resources().get("GPU", 0.0))
+    value = os.environ.get(limit) or "0"
+    try:
+        return max(float(ray.cluster_resources().get(resource, 0.0)), float(value))
+    except ValueError as error:
+        raise UsageError(f"{limit} is {value!r}, not a number of {resource}s.") from error
 
 
 def package_folders() -> list[str]:

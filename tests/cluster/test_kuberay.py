@@ -170,6 +170,21 @@ def test_the_cluster_grows_from_nothing_and_gpus_are_tolerated() -> None:
         assert {"readinessProbe", "livenessProbe"} <= pod["containers"][0].keys()
 
 
+def test_jobs_are_told_what_the_groups_can_grow_to() -> None:
+    (cluster,) = of_kind("RayCluster", "cluster.yaml")
+    head = cluster["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    told = {variable["name"]: variable["value"] for variable in head["env"]}
+    for resource, name in (("cpu", "D3KE_MAX_CPUS"), ("nvidia.com/gpu", "D3KE_MAX_GPUS")):
+        most = sum(
+            group["maxReplicas"]
+            * int(
+                group["template"]["spec"]["containers"][0]["resources"]["limits"].get(resource, 0)
+            )
+            for group in cluster["spec"]["workerGroupSpecs"]
+        )
+        assert int(told[name]) == most
+
+
 @JOBS
 def test_a_job_gives_its_script_flags_that_it_has(job: str) -> None:
     (document,) = of_kind("RayJob", f"job-{job}.yaml")

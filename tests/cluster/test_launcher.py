@@ -58,6 +58,22 @@ def test_cpus_and_gpus_come_with_the_work_and_go_with_it() -> None:
     assert "InstanceMarketOptions" not in kinds["cpu"]["node_config"]
 
 
+def test_jobs_are_told_what_the_groups_can_grow_to() -> None:
+    config = load(AWS)
+    told = dict(
+        option.removeprefix("--env ").split("=")
+        for option in config["docker"]["run_options"]
+        if option.startswith("--env ")
+    )
+    for resource, name in (("CPU", "D3KE_MAX_CPUS"), ("GPU", "D3KE_MAX_GPUS")):
+        most = sum(
+            kind["max_workers"] * kind["resources"].get(resource, 0)
+            for kind in config["available_node_types"].values()
+            if "max_workers" in kind
+        )
+        assert int(told[name]) == most
+
+
 @FILES
 def test_every_node_starts_ray_with_the_common_environment_and_the_token(path: Path) -> None:
     config = load(path)

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from d3ke_platform import runtime, telemetry
+from d3ke_platform.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -74,6 +77,53 @@ def test_progress_without_a_terminal_is_a_log_line_now_and_then(monkeypatch, cap
         "crop: 1 of 3 ",
         "crop: 3 of 3 1 rejected",
     ]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+def test_a_cluster_that_grows_counts_as_what_it_can_become(monkeypatch) -> None:
+    there = runtime.total_cpus()
+    monkeypatch.setenv("D3KE_MAX_CPUS", "1000")
+    monkeypatch.setenv("D3KE_MAX_GPUS", "8")
+    assert (runtime.total_cpus(), runtime.total_gpus()) == (1000.0, 8.0)
+    monkeypatch.setenv("D3KE_MAX_CPUS", "1")
+    assert runtime.total_cpus() == there
+    monkeypatch.setenv("D3KE_MAX_CPUS", "all")
+    with pytest.raises(UsageError, match="D3KE_MAX_CPUS is 'all'"):
+        runtime.total_cpus()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+def test_a_local_ray_is_heard_on_this_machine_alone() -> None:
+    listening = [
+        connection.laddr.ip
+        for process in psutil.Process().children(recursive=True)
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) > 3
+    assert {ip for ip in listening if ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")} == set()
+
+
+def test_the_users_token_is_made_for_the_user_alone(tmp_path: Path, monkeypatch) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / ".ray" / "auth_token"
+    runtime._keep_token_private()
+    token = file.read_text()
+    assert len(token) == 64
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert list(file.parent.iterdir()) == [file]
+    file.chmod(0o644)  # as Ray makes it
+    runtime._keep_token_private()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert file.read_text() == token
+    file.unlink()
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    runtime._keep_token_private()
+    assert not file.exists()
 
 
 @pytest.mark.ray

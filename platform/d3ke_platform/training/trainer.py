@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from d3ke.errors import D3KEError, InvalidInputError
+from d3ke_platform import runtime
 from d3ke_platform.training import checkpoint as saved
 from d3ke_platform.training.checkpoint import Progress
 from d3ke_platform.training.loop import NonFiniteLossError, TrainingLoop
@@ -98,17 +99,18 @@ def choose_resources(workers: int) -> Resources:
     import ray
 
     nodes = sum(node["Alive"] for node in ray.nodes())
-    total = ray.cluster_resources()
-    gpus = int(total.get("GPU", 0))
+    gpus = int(runtime.total_gpus())
     count = workers or gpus or 2
     on_node = -(-count // max(1, nodes))
+    if count > ray.cluster_resources().get("GPU", 0) and gpus:
+        on_node = 1  # an autoscaling cluster has yet to start its nodes
     if not gpus:
         return Resources(workers=count, workers_on_node=on_node)
     if count > gpus:
         raise InvalidInputError(
             "workers", f"{count} workers for {gpus} GPUs", f"Use --workers {gpus} or fewer."
         )
-    share = total.get("CPU", 1) / gpus
+    share = runtime.total_cpus() / gpus
     return Resources(
         workers=count, gpu=True, cpus=max(1.0, min(4.0, share - 1)), workers_on_node=on_node
     )
