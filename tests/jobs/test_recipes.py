@@ -34,7 +34,7 @@ def test_recipes_are_valid(recipe, job):
     read(recipe, job)
 
 
-@pytest.mark.parametrize("recipe", ["demo", "demo_quick", "paper", "standard"])
+@pytest.mark.parametrize("recipe", ["demo", "demo_quick", "paper", "standard", "standard_small"])
 def test_stored_crops_hold_a_pixel_per_pixel_of_the_network(recipe):
     crop, train = read(recipe, "prepare").crop, read(recipe, "train")
     assert crop.stored_size == train.frame.image_size * crop.margin
