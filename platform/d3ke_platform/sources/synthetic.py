@@ -54,6 +54,9 @@ class SyntheticSource:
 
     name = "synthetic"
 
+    _shown = ""
+    """The person whose room and clothes the scene has."""
+
     def __init__(self, settings: SyntheticSettings) -> None:
         self.settings = settings
 
@@ -287,9 +290,13 @@ class SyntheticSource:
     def set_scene(self, subject: str, movement: str, trial_id: str, motion: BodyMotion) -> None:
         """Room, light, clothes and chair of a trial."""
         scene = self.scene
-        scene.furnish(self._room(subject))
+        if self._shown != subject:
+            # Both follow from the person alone, and to paint them takes as long as 150 pictures.
+            self._shown = ""
+            scene.furnish(self._room(subject))
+            scene.dress(self._outfit(subject))
+            self._shown = subject
         scene.light(self._generator(trial_id, "light"))
-        scene.dress(self._outfit(subject))
         planted = self.settings.full_motion and movement in SEATED
         scene.seat(seat_of(motion, self.body.dominant_bones) if planted else None)
 
