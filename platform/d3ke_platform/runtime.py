@@ -107,6 +107,13 @@ def _total(resource: str, limit: str) -> float:
         raise UsageError(f"{limit} is {value!r}, not a number of {resource}s.") from error
 
 
+def nodes_alive() -> frozenset[str]:
+    """Ids of the nodes of the connected cluster; one that comes back has another id."""
+    import ray
+
+    return frozenset(str(node["NodeID"]) for node in ray.nodes() if node["Alive"])
+
+
 def package_folders() -> list[str]:
     """Folders of the two packages, wherever they are imported from."""
     folders = []

@@ -155,7 +155,8 @@ class Running:
 class TwoHosts:
     """A Ray head and a Ray worker node, each a host of its own, with token authentication.
 
-    Ray is started again on the worker whenever it ends, as systemd, Slurm or Kubernetes would.
+    Ray is started again whenever it ends, as systemd or Kubernetes would; on a loaded machine it
+    sometimes takes itself for dead at its start.
     `folder` is what both hosts share, as they share the whole disk.
     """
 
@@ -277,9 +278,8 @@ class TwoHosts:
             f"ray start --block {where} --node-ip-address={address} --num-cpus={self._cpus} "
             f"--object-store-memory={OBJECT_STORE_BYTES} --disable-usage-stats"
         )
-        again = f"while :; do {start}; sleep 1; done" if address == WORKER else start
         log = self.folder / f"ray-{address}.log"
-        command = host.enter("bash", "-c", again)
+        command = host.enter("bash", "-c", f"while :; do {start}; sleep 1; done")
         self._jobs.append(Running(command, log, self._environment))
 
 
@@ -307,6 +307,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "platform")]),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_worker_niceness": "0",  # other processes of the machine are no more urgent
         "OMP_NUM_THREADS": "1",
     }
 

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 from d3ke.errors import InvalidInputError
 
 
 class Fake:
-    """Multiplies "x"; item 3 is bad input, 4 a defect, 5 ends its process."""
+    """Multiplies "x"; item 3 is bad input, 4 a defect, 5 ends its process.
+
+    The first actor ends its process while it is made and leaves the file `died` behind.
+    """
 
     name = "fake"
 
-    def __init__(self, factor: int) -> None:
+    def __init__(self, factor: int, died: str = "") -> None:
         if factor < 0:
             raise InvalidInputError("factor", f"{factor} is negative")
+        if died and not Path(died).exists():
+            Path(died).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         self._factor = factor
 
     def __call__(self, item: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import fake_stages
@@ -49,14 +50,48 @@ def test_actors_leave_two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ray_data.actor_count() == 1
 
 
+@pytest.mark.parametrize(
+    ("lost_nodes", "passes"), [((), 2), ((1,), 2), ((1, 2), 3), ((1, 2, 3, 4, 5, 6), 4)]
+)
+def test_items_lost_with_their_workers_are_tried_alone_and_again_while_nodes_are_lost(
+    monkeypatch: pytest.MonkeyPatch, lost_nodes: tuple[int, ...], passes: int
+) -> None:
+    """Item 5 never comes back; the passes in which a node is lost are given."""
+    calls: list[tuple[list[int], int, int]] = []
+
+    def results(some: list[dict[str, Any]], stage: object, batch_size: int, deaths: int) -> Any:
+        calls.append(([item["x"] for item in some], batch_size, deaths))
+        good = 4 if len(calls) == 1 else 5
+        yield from ((item["item"], [item]) for item in some if item["x"] < good)
+
+    def nodes() -> frozenset[str]:
+        return frozenset(map(str, set(range(1, 9)) - {n for n in lost_nodes if n <= len(calls)}))
+
+    monkeypatch.setattr(ray_data, "_results", results)
+    monkeypatch.setattr(runtime, "nodes_alive", nodes)
+    found = list(ray_data._results_of_all(items(*range(6)), Fake, 3))
+    assert [int(key) for key, _ in found] == [0, 1, 2, 3, 4]
+    assert calls[:2] == [
+        ([0, 1, 2, 3, 4, 5], 3, ray_data.WORKER_DEATHS_PER_ITEM),
+        ([4, 5], 1, ray_data.WORKER_DEATHS_ALONE),
+    ]
+    assert len(calls) == passes
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 class TestOnRay:
-    def test_bad_input_defects_and_dead_workers_are_rejects(self) -> None:
+    def test_bad_input_defects_and_dead_workers_are_rejects(self, tmp_path: Path) -> None:
+        """Neither an actor that dies at its start nor one that dies with three items matters to
+        the other items."""
+        arguments = {"factor": 2, "died": str(tmp_path / "died")}
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*ray_remote_args.*")
-            rows = list(run_stage(items(*range(9)), Fake, arguments={"factor": 2}, name="fake"))
+            rows = list(
+                run_stage(items(*range(9)), Fake, arguments=arguments, name="fake", batch_size=3)
+            )
+        assert (tmp_path / "died").exists()
         good = sorted((row["item"], row["y"]) for row in rows if not is_reject(row))
         assert good == [(str(x), 2 * x) for x in (0, 1, 2, 6, 7, 8)]
         assert {row["threads"] for row in rows if not is_reject(row)} == {"1"}

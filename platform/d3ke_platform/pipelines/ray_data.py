@@ -22,6 +22,11 @@ from d3ke_platform import runtime, telemetry
 
 NO_PROGRESS_TIMEOUT_S = 3600.0
 WORKER_DEATHS_PER_ITEM = 2
+"""Times an item is begun again at once. A lost node counts twice: its connection breaks, then its
+actors start elsewhere."""
+WORKER_DEATHS_ALONE, LARGEST_NUMBER_OF_PASSES = 1, 4
+ACTOR_STARTS_IN_VAIN = 3
+"""Actors in a row that may die before they are ready, for want of memory or a network."""
 _IDENTITY_KEYS = ("item", "recording_id", "trial_id", "unit", "subject", "uri")
 
 
@@ -41,9 +46,11 @@ def run_stage(
 
     Order is not kept. An exception in the stage, or the death of its worker, gives a reject row
     {"item", "stage", "reason", "traceback", "time_utc"} instead (`is_reject` tells them apart)
-    and the others go on. An error in the stage's constructor is raised here, as it would be the
-    same for every item. `actors` is by default what fits the cluster with two CPUs to spare;
-    `batch_size` items travel together, which pays for items of milliseconds only.
+    and the others go on. Items that were lost with their workers are tried alone at the end, so
+    that neither lost nodes nor the items they travelled with make rejects of good ones. An error
+    in the stage's constructor is raised here, as it would be the same for every item. `actors` is
+    by default what fits the cluster with two CPUs to spare; `batch_size` items travel together,
+    which pays for items of milliseconds only.
     """
     if not items:
         return
@@ -52,7 +59,7 @@ def run_stage(
         raise ValueError(f"{name}: items with the same id; each needs its own")
     with telemetry.progress(name, len(items), visible=progress) as report, _data_context():
         rejected = 0
-        for key, rows in _results(
+        for key, rows in _results_of_all(
             list(items), stage, arguments, name, actors, cpus, gpus, batch_size
         ):
             waiting.pop(key, None)
@@ -116,6 +123,27 @@ class StageActor:
         return rows
 
 
+def _results_of_all(
+    items: list[dict[str, Any]], *how: Any, passes: int = LARGEST_NUMBER_OF_PASSES
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """`_results` of all items (`how`: its other arguments), and once more of those without any.
+
+    An item without results went down with its worker: it broke it, or it was with one that did,
+    or on a node that was lost. Passes go on while nodes are being lost.
+    """
+    *how, batch_size = how
+    waiting = {identity(item): item for item in items}
+    deaths = WORKER_DEATHS_PER_ITEM
+    for number in range(passes):
+        nodes = runtime.nodes_alive()
+        for key, rows in _results(list(waiting.values()), *how, batch_size, deaths):
+            if waiting.pop(key, None) is not None:
+                yield key, rows
+        if not waiting or (number and nodes <= runtime.nodes_alive()):
+            return
+        batch_size, deaths = 1, WORKER_DEATHS_ALONE
+
+
 def _results(
     items: list[dict[str, Any]],
     stage: type,
@@ -125,6 +153,7 @@ def _results(
     cpus: float,
     gpus: float,
     batch_size: int,
+    deaths: int,
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     import ray
 
@@ -145,7 +174,7 @@ def _results(
             num_cpus=cpus if not gpus else None,
             num_gpus=gpus or None,
             max_restarts=-1,
-            max_task_retries=WORKER_DEATHS_PER_ITEM,
+            max_task_retries=deaths,
         )
     for batch in mapped.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
         for key, packed in zip(batch["key"], batch["packed"], strict=True):
@@ -175,6 +204,7 @@ def _data_context() -> Iterator[None]:
         # A block is one item or a few; one whose worker keeps dying is dropped and becomes a
         # reject, because its rows are missing.
         "max_errored_blocks": -1,
+        "max_consecutive_actor_init_deaths": ACTOR_STARTS_IN_VAIN,
     }
     before = {key: getattr(context, key) for key in wanted}
     for key, value in wanted.items():
