@@ -7,14 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from fake_data import make_data_set
 from random_bundle import write_random_bundle
 from two_hosts import ROOT, Running, wait_until
 from video_files import write_video
 
-from d3ke_platform.storage import read_rejects
 from d3ke_platform.training.progress import read_rows
 
 PATIENCE_S = 400.0
@@ -32,6 +30,7 @@ batch_size = 16
 enabled = false
 """
 VIDEOS = 30
+SCORES = ("estimates", "results")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,35 +100,38 @@ def score_work(folder: Path) -> Work:
             *("--model", str(bundle), "--output", str(output), "--detector", "none"),
             *("--export", "mot", "--max-rejects", "1"),
         ),
-        progress=lambda output: len(list(output.glob("estimates/*.parquet"))),
-        steps=VIDEOS,
-        compare=lambda output: same_tables(output, folder / "output"),
+        progress=lambda output: len(tables(output, SCORES)),
+        steps=2 * VIDEOS,
+        compare=lambda output: same_tables(output, folder / "output", SCORES),
     )
 
 
-def same_tables(found: Path, expected: Path) -> None:
+def same_tables(found: Path, expected: Path, among: tuple[str, ...] = ()) -> None:
     """Every Parquet file of either folder is in both, row for row; so are the rejects."""
-    wanted, present = tables(expected), tables(found)
+    wanted, present = tables(expected, among), tables(found, among)
     assert wanted
     assert present.keys() == wanted.keys()
-    for name, table in present.items():
-        # As text: NaN equals NaN.
-        assert repr(table.to_pylist()) == repr(wanted[name].to_pylist()), name
+    for name, path in present.items():
+        rows, others = pq.read_table(path).to_pylist(), pq.read_table(wanted[name]).to_pylist()
+        assert repr(rows) == repr(others), name  # as text, where NaN equals NaN
     assert rejects(found) == rejects(expected)
 
 
-def tables(folder: Path) -> dict[str, pa.Table]:
-    """All tables below a folder but rejects, by relative path."""
+def tables(folder: Path, among: tuple[str, ...] = ()) -> dict[str, Path]:
+    """All tables below a folder but rejects, by relative path; `among`: in folders of these names
+    only."""
     return {
-        str(path.relative_to(folder)): pq.read_table(path)
+        str(path.relative_to(folder)): path
         for path in sorted(folder.rglob("*.parquet"))
         if "rejects" not in path.parts and not path.name.startswith(".")
+        if not among or set(among) & set(path.parts)
     }
 
 
 def rejects(folder: Path) -> list[tuple[str, str, str]]:
     """Item, stage and reason of all rejects; a reason may name the folder."""
-    rows = read_rejects(str(folder))
+    files = sorted(folder.rglob("rejects/*.parquet"))
+    rows = [row for path in files for row in pq.read_table(path).to_pylist()]
     return sorted((r["item"], r["stage"], r["reason"].replace(str(folder), "")) for r in rows)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import psutil
 import ray
+from ray.exceptions import RayActorError, RayTaskError
 from ray.train.torch import TorchConfig
 
 SILENCE_TIMEOUT_S = 300
@@ -35,7 +36,12 @@ class _ProcessGroupBackend(TorchConfig().backend_cls):  # type: ignore[misc]  # 
     def on_start(self, worker_group: Any, backend_config: ProcessGroupConfig) -> None:
         """Runs in the controller once all workers are there."""
         worker_group.execute(choose_interface)
-        super().on_start(worker_group, backend_config)
+        try:
+            super().on_start(worker_group, backend_config)
+        except RayTaskError as error:
+            # Workers that cannot reach each other now may do so in a minute. Ray starts a group
+            # again when it lost a worker at its start, but takes this for a defect of ours.
+            raise RayActorError(error_msg=f"The workers cannot connect: {error}") from error
 
 
 def choose_interface() -> None:

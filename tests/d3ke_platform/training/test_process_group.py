@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 import ray
+from ray.exceptions import RayActorError, RayTaskError
 
-from d3ke_platform.training import process_group
 from d3ke_platform.training.process_group import (
     INTERFACE,
     SILENCE_TIMEOUT_S,
@@ -56,7 +58,7 @@ def test_the_interface_is_chosen_before_the_group_is_made(monkeypatch: pytest.Mo
     order: list[str] = []
 
     class Group:
-        def execute(self, function, *_, **__):
+        def execute(self, function: Any, *_: Any, **__: Any) -> None:
             order.append(function.__name__)
 
     backend = ProcessGroupConfig().backend_cls()
@@ -65,7 +67,19 @@ def test_the_interface_is_chosen_before_the_group_is_made(monkeypatch: pytest.Mo
     )
     backend.on_start(Group(), ProcessGroupConfig())
     assert order == [choose_interface.__name__, "process group"]
-    assert ProcessGroupConfig().timeout_s == SILENCE_TIMEOUT_S == process_group.SILENCE_TIMEOUT_S
+    assert ProcessGroupConfig().to_dict()["timeout_s"] == SILENCE_TIMEOUT_S
+
+
+def test_workers_that_cannot_connect_are_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray does so after the loss of a worker only."""
+
+    def fail(*_: Any) -> None:
+        raise RayTaskError("setup", "traceback", RuntimeError("connection refused"))
+
+    backend = ProcessGroupConfig().backend_cls()
+    monkeypatch.setattr(type(backend).__mro__[1], "on_start", fail)
+    with pytest.raises(RayActorError, match="cannot connect: .*"):
+        backend.on_start(SimpleNamespace(execute=lambda _: None), ProcessGroupConfig())
 
 
 def test_cpu_workers_are_spread_over_machines_and_gpu_workers_packed() -> None:
