@@ -179,11 +179,11 @@ class TwoHosts:
             raise
 
     def submit(self, name: str, *command: str) -> Running:
-        """`ray job submit` of a command from the head, the checkout as its working folder."""
+        """`ray job submit` of a command from the head, as cluster/README.md has it."""
         return self.run(
             name,
             *("ray", "job", "submit", f"--address={DASHBOARD}", f"--working-dir={ROOT}"),
-            *("--", *command),
+            *(f"--runtime-env={ROOT / 'cluster' / 'runtime-env.yaml'}", "--", *command),
         )
 
     def run(self, name: str, *command: str) -> Running:
@@ -276,7 +276,7 @@ class TwoHosts:
         )
         start = (
             f"ray start --block {where} --node-ip-address={address} --num-cpus={self._cpus} "
-            f"--object-store-memory={OBJECT_STORE_BYTES} --disable-usage-stats"
+            f"--object-store-memory={OBJECT_STORE_BYTES}"
         )
         log = self.folder / f"ray-{address}.log"
         command = host.enter("bash", "-c", f"while :; do {start}; sleep 1; done")
@@ -305,10 +305,16 @@ def _environment(folder: Path) -> dict[str, str]:
         "HOME": str(home),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "platform")]),
-        "RAY_AUTH_MODE": "token",
+        **_settings(ROOT / "cluster" / "ray.env"),
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "OMP_NUM_THREADS": "1",
     }
+
+
+def _settings(file: Path) -> dict[str, str]:
+    """Variables of an environment file."""
+    lines = [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
+    return dict(line.split("=", 1) for line in lines)
 
 
 def _connect(host: Namespace, switch: Namespace, port: str = "port") -> None:
