@@ -133,17 +133,30 @@ def _start_local(cpus: int | None) -> None:
     options: dict[str, Any] = {}
     if len(tempfile.gettempdir()) > _LONGEST_TEMPORARY_FOLDER:
         options["_temp_dir"] = f"/tmp/ray-{os.getuid()}"  # nosec
-    ray.init(
-        address="local",
-        num_cpus=cpus or max(4, (machine or 2) + 2),
-        # Ray's processes listen to all addresses of the machine unless their own is this one.
-        _node_ip_address="127.0.0.1",
-        # Train frees the resources of a stopped run through the dashboard's API; without it
-        # they are never freed.
-        include_dashboard=True,
-        **_quiet(),
-        **options,
-    )
+    with _loopback_only():
+        ray.init(
+            address="local",
+            num_cpus=cpus or max(4, (machine or 2) + 2),
+            # Train frees the resources of a stopped run through the dashboard's API; without it
+            # they are never freed.
+            include_dashboard=True,
+            **_quiet(),
+            **options,
+        )
+
+
+@contextmanager
+def _loopback_only() -> Iterator[None]:
+    """Have Ray's processes listen to this machine alone, as they do where Ray knows no clusters
+    (Windows, macOS); elsewhere it takes an address that others can reach, even for 127.0.0.1."""
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _connect_to(address: str) -> None:
