@@ -19,6 +19,16 @@ from pathlib import Path
 import pytest
 
 RAY = ("-m", "ray.scripts.scripts")
+ROOT = Path(__file__).parents[1]
+CONNECT = (
+    "from d3ke_platform import runtime\n"
+    "import ray\n"
+    "with runtime.connect() as session:\n"
+    "    @ray.remote\n"
+    "    def answer():\n"
+    "        return 42\n"
+    "    print(session.is_local, ray.get(answer.remote()))\n"
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,22 @@ def ray_head(
         except subprocess.TimeoutExpired:
             os.killpg(head.pid, signal.SIGKILL)
         shutil.rmtree(session, ignore_errors=True)
+
+
+def client(head: RayHead, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A program that has the cluster compute 42, of a user with no settings but these."""
+    bare = {name: value for name, value in head.environment.items() if "RAY_" not in name}
+    search = os.pathsep.join((str(ROOT), str(ROOT / "platform")))
+    given = {"RAY_ADDRESS": head.address, "HOME": str(home), "PYTHONPATH": search}
+    return subprocess.run(
+        [sys.executable, "-c", CONNECT],
+        env=bare | given | variables,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def free_port() -> int:

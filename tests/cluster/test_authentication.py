@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,18 +12,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from ray_head import RAY, RayHead, ray_head
+from ray_head import RAY, RayHead, client, ray_head
 
 ROOT = Path(__file__).parents[2]
-CONNECT = (
-    "from d3ke_platform import runtime\n"
-    "import ray\n"
-    "with runtime.connect() as session:\n"
-    "    @ray.remote\n"
-    "    def answer():\n"
-    "        return 42\n"
-    "    print(session.is_local, ray.get(answer.remote()))\n"
-)
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +39,6 @@ def request(head: RayHead, token: str | None) -> int:
         headers["Authorization"] = f"Bearer {token}"
     connection.request("POST", "/api/jobs/", json.dumps({"entrypoint": "id"}), headers)
     return connection.getresponse().status
-
-
-def client(head: RayHead, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """A program on the cluster, of a user who has no more than these variables."""
-    bare = {name: value for name, value in head.environment.items() if "RAY_" not in name}
-    search = os.pathsep.join((str(ROOT), str(ROOT / "platform")))
-    given = {"RAY_ADDRESS": head.address, "HOME": str(home), "PYTHONPATH": search}
-    return subprocess.run(
-        [sys.executable, "-c", CONNECT],
-        env=bare | given | variables,
-        cwd=home,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 @pytest.mark.slow
@@ -100,3 +75,20 @@ def test_a_client_without_the_token_is_told_what_it_lacks(head: RayHead, tmp_pat
     assert done.returncode != 0
     assert "42" not in done.stdout
     assert "RAY_AUTH_TOKEN" in done.stderr.splitlines()[-1]
+
+
+def test_what_all_agree_on_is_in_one_place_and_no_secret_is_anywhere() -> None:
+    files = [ROOT / "ray-cluster.yaml", *(ROOT / "cluster").rglob("*")]
+    texts = {path: path.read_text() for path in files if path.is_file() and path.suffix != ".pyc"}
+    assert len(texts) > 12
+    setting = [path.name for path, text in texts.items() if re.search("RAY_AUTH_MODE[=:]", text)]
+    assert setting == ["ray.env"]
+    assert common_environment()["RAY_AUTH_MODE"] == "token"
+    secret = re.compile(
+        r"AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE KEY|[0-9a-f]{40}"
+        r"|(password|secret|token|key)\s*[:=]\s*['\"]?[\w/+]{16}",
+        re.IGNORECASE,
+    )
+    assert {
+        path.name: found[0] for path, text in texts.items() if (found := secret.search(text))
+    } == {}
