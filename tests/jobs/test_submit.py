@@ -44,9 +44,11 @@ def head(bare_python: Path) -> Iterator[RayHead]:
         yield running
 
 
-def submit(head: RayHead, *command: str) -> subprocess.CompletedProcess[str]:
+def submit(
+    head: RayHead, *command: str, working_dir: str = "."
+) -> subprocess.CompletedProcess[str]:
     """`ray job submit` from the project's folder, as cluster/README.md tells it."""
-    options = ("--working-dir", ".", "--runtime-env", "cluster/runtime-env.yaml")
+    options = ("--working-dir", working_dir, "--runtime-env", "cluster/runtime-env.yaml")
     return subprocess.run(
         [head.python, *RAY, "job", "submit", *options, "--", "python", *command],
         env=head.environment | {"RAY_API_SERVER_ADDRESS": head.dashboard},
@@ -75,6 +77,19 @@ def test_prepare_train_and_score(head: RayHead, tmp_path: Path) -> None:
     )
     assert list((Path(scores) / "results").glob("*.parquet"))
     assert list((Path(scores) / "exports").glob("*/motion.mot"))
+
+
+@pytest.mark.timeout(120)
+def test_the_code_may_be_a_zip_that_the_nodes_can_read(head: RayHead, tmp_path: Path) -> None:
+    """As the RayJobs of cluster/kuberay have it, made as their first lines say."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout: there is nothing to archive")
+    file = tmp_path / "code.zip"
+    archive = ("git", "archive", "--format", "zip", "--prefix", "d3ke/", "--output", file, "HEAD")
+    subprocess.run(archive, check=True, cwd=ROOT)
+    outcome = submit(head, "jobs/train.py", "--help", working_dir=f"file://{file}")
+    assert outcome.returncode == 0, outcome.stdout
+    assert "--frame.backbone" in outcome.stdout
 
 
 @pytest.mark.timeout(120)
