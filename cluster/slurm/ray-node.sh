@@ -30,6 +30,7 @@ fi
 interface=$(ip -4 -o addr | awk -v own="$address" '{split($4, part, "/"); if (part[1] == own) print $2}')
 export GLOO_SOCKET_IFNAME=$interface NCCL_SOCKET_IFNAME=$interface
 export AUTOSCALER_METRIC_PORT=$((port + 4)) DASHBOARD_METRIC_PORT=$((port + 5))
+export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 # Ray ends after the job: there is nothing to wait for
 export RAY_NUM_REDIS_GET_RETRIES=150 # 5 minutes for a head whose Python comes over the network
 
 ray=''
