@@ -16,6 +16,7 @@ from ray_head import RAY, RayHead, ray_head
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
+QUICK = ("--recipe", "demo_quick")
 
 
 @pytest.fixture(scope="module")
@@ -60,23 +61,47 @@ def submit(
     )
 
 
-@pytest.mark.timeout(1200)
-def test_prepare_train_and_score(head: RayHead, tmp_path: Path) -> None:
-    data, run, scores = (str(tmp_path / name) for name in ("data", "run", "scores"))
-    quick = ("--recipe", "demo_quick")
-    done(submit(head, "jobs/prepare.py", *quick, "--output", data))
-    done(submit(head, "jobs/train.py", *quick, "--data", data, "--output", run))
-    assert (Path(run) / "bundle" / "weights.safetensors").is_file()
+@pytest.fixture(scope="module")
+def data(head: RayHead, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = str(tmp_path_factory.mktemp("submitted") / "data")
+    done(submit(head, "jobs/prepare.py", *QUICK, "--output", folder))
+    return folder
 
-    videos = tmp_path / "videos"
+
+@pytest.fixture(scope="module")
+def run(head: RayHead, data: str) -> Path:
+    folder = Path(data).parent / "run"
+    done(submit(head, "jobs/train.py", *QUICK, "--data", data, "--output", str(folder)))
+    return folder
+
+
+@pytest.mark.timeout(1200)
+def test_prepare_train_and_score(head: RayHead, data: str, run: Path, tmp_path: Path) -> None:
+    assert (run / "bundle" / "weights.safetensors").is_file()
+    videos, scores = tmp_path / "videos", str(tmp_path / "scores")
     videos.mkdir()
     shutil.copy(min((Path(data) / "videos").rglob("*.mp4")), videos)
-    model = ("--model", f"{run}/bundle")
-    done(
-        submit(head, "jobs/score.py", *quick, *model, "--archive", str(videos), "--output", scores)
-    )
+    model = ("--model", str(run / "bundle"), "--archive", str(videos))
+    done(submit(head, "jobs/score.py", *QUICK, *model, "--output", scores))
     assert list((Path(scores) / "results").glob("*.parquet"))
     assert list((Path(scores) / "exports").glob("*/motion.mot"))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_evaluate(head: RayHead, data: str, run: Path, tmp_path: Path) -> None:
+    model = ("--model", str(run / "bundle"))
+    output = ("--output", str(tmp_path))
+    done(submit(head, "jobs/evaluate.py", *QUICK, "--data", data, *model, *output))
+    assert (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_tune(head: RayHead, data: str, run: Path, tmp_path: Path) -> None:
+    search = ("--trials", "2", "--base", str(run), "--output", str(tmp_path / "search"))
+    done(submit(head, "jobs/tune.py", *QUICK, "--data", data, *search))
+    assert (tmp_path / "search" / "best.toml").is_file()
 
 
 @pytest.mark.timeout(120)
