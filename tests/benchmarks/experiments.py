@@ -30,7 +30,7 @@ from rich.console import Console
 from d3ke_platform.tracking import git_commit
 from d3ke_platform.training.settings import FrameTraining
 
-FOLDS, PASSES = 3, 4
+FOLDS, PASSES = 2, 4
 BASE = "full"
 
 
@@ -47,13 +47,16 @@ class Way:
     augmentation: dict[str, Any] = field(default_factory=dict)
     """Settings of the augmentation (per-frame networks)."""
     estimates: str = "passes"
-    """What a sequence network is trained on: plain, passes, folds."""
+    """What a sequence network is trained on: plain, passes, folds, fold_passes."""
+    longer: int = 1
+    """Times the recipe's epochs: one pass of estimates needs as many more for the same steps."""
 
     def of(self, recipe: Any) -> Any:
         """The recipe's settings of a training with the changes."""
         changes = dict(self.settings, loss=replace(recipe.loss, **self.loss))
         if self.augmentation:
             changes["augmentation"] = replace(recipe.augmentation, **self.augmentation)
+        changes.setdefault("epochs", tuple(self.longer * count for count in recipe.epochs))
         return replace(recipe, **changes)
 
 
@@ -96,9 +99,9 @@ MORE_SEQUENCE_WAYS = (
     ),
 )
 CROSS_FIT_WAYS = (
-    Way("plain", "estimates of the training people as they are", estimates="plain"),
+    Way("plain", "estimates of the training people as they are", estimates="plain", longer=PASSES),
     Way("transformer", f"{PASSES} passes over augmented crops", estimates="passes"),
-    Way("folds", f"{FOLDS} folds, as they are", estimates="folds"),
+    Way("folds", f"{FOLDS} folds, as they are", estimates="folds", longer=PASSES),
     Way("fold_passes", f"{FOLDS} folds, {PASSES} augmented passes", estimates="fold_passes"),
 )
 
