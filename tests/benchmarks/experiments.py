@@ -30,7 +30,7 @@ from rich.console import Console
 from d3ke_platform.tracking import git_commit
 from d3ke_platform.training.settings import FrameTraining
 
-FOLDS, PASSES = 2, 4
+FOLDS, PASSES = 2, 2
 BASE = "full"
 
 
