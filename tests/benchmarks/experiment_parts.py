@@ -54,6 +54,9 @@ class Errors:
     """mm"""
     mae_body: float
     """mm"""
+    velocity_error: float
+    """deg/s, of all angles: mean absolute difference of the velocities. Unlike MV, which has no
+    label in it, it is lowest where the estimate moves as the label does."""
     mv_all: float
     """deg/s"""
     mv_main: float
@@ -194,7 +197,7 @@ class Experiments:
 
     def errors(self, bundle: Path, estimates: str, split: str = "test") -> dict[str, Errors]:
         """Errors by method, "label" (its speeds alone) among them."""
-        known = bundle.parent / f"errors-{split}-{estimates.replace('/', '-')}.json"
+        known = bundle.parent / f"{split}-errors-{estimates.replace('/', '-')}.json"
         if not known.exists():
             found = _errors(self.compare(bundle, estimates, split), bundle)
             storage.write_json(str(known), found)
@@ -225,6 +228,7 @@ def _errors(comparisons: list[RecordingComparison], bundle: Path) -> dict[str, d
             "mae_main": angles[name, "main", True]["mae_deg"],
             "mpblpe": poses[name]["mpblpe_mm"],
             "mae_body": poses[name]["mae_body_mm"],
+            "velocity_error": _velocity_error(comparisons, name),
             "mv_all": angles[name, "all", True]["mv_deg_per_s"],
             "mv_main": angles[name, "main", True]["mv_deg_per_s"],
             "mv_landmarks": poses[name]["mv_landmarks_mm_per_s"],
@@ -240,3 +244,14 @@ def _errors(comparisons: list[RecordingComparison], bundle: Path) -> dict[str, d
         "mv_landmarks": poses[first]["label_mv_landmarks_mm_per_s"],
     }
     return {name: {k: float(np.round(v, 4)) for k, v in row.items()} for name, row in found.items()}
+
+
+def _velocity_error(comparisons: list[RecordingComparison], method: str) -> float:
+    """deg/s, of all angles of neighbouring frames."""
+    errors = []
+    for one in comparisons:
+        gap = one.estimates[method].coordinates - one.truth.coordinates
+        near = np.diff(one.truth.frame) == 1
+        steps = np.diff(one.truth.time_s)[near, None]
+        errors.append(np.abs(np.degrees(np.diff(gap, axis=0))[near]) / steps)
+    return float(np.concatenate(errors).mean())
