@@ -9,7 +9,9 @@ from torch import Tensor
 
 _HELD = 1e12
 """Added to the diagonal of a coordinate that must not move."""
-_BOUND_PASSES = 3
+_AT_BOUND = 1e-12
+"""rad or m: sums round."""
+_BOUND_PASSES = 2
 """How often a step may meet more bounds."""
 
 
@@ -17,8 +19,12 @@ class Bounds(NamedTuple):
     """Of the F free coordinates; infinite where not clamped."""
 
     low: Tensor
-    """[F] rad or m."""
+    """[F], or [B, F] where frames differ, rad or m."""
     high: Tensor
+
+    def frames(self, index: Tensor | slice) -> Bounds:
+        """Those of some frames."""
+        return self if self.low.ndim == 1 else Bounds(self.low[index], self.high[index])
 
     def to(self, device: torch.device) -> Bounds:
         """The same on a device."""
@@ -30,7 +36,8 @@ class Bounds(NamedTuple):
 
     def held(self, values: Tensor, gradient: Tensor) -> Tensor:
         """Where a bound keeps values [..., F] from following their negative gradient."""
-        return ((values <= self.low) & (gradient > 0)) | ((values >= self.high) & (gradient < 0))
+        below, above = values <= self.low + _AT_BOUND, values >= self.high - _AT_BOUND
+        return (below & (gradient > 0)) | (above & (gradient < 0))
 
 
 class GaussNewtonStep(NamedTuple):
@@ -39,7 +46,7 @@ class GaussNewtonStep(NamedTuple):
     change: Tensor
     """[B, F] rad or m; stays within the bounds."""
     decrease: Tensor
-    """[B] m^2: how much lower the quadratic model's cost is there."""
+    """[B] m^2: how much lower the quadratic model's cost is there; NaN where there is no step."""
 
 
 def gauss_newton_step(
@@ -53,49 +60,59 @@ def gauss_newton_step(
         damping: [B] added to the Hessian's diagonal.
     """
     held = bounds.held(now, gradient)
-    change = _solve(gradient, hessian, damping, held)
+    lower, usable = _factor(hessian, damping, held)
+    change = _solve(lower, -gradient.unsqueeze(-1)).squeeze(-1)
+    change = torch.where(usable & ~held, change, 0.0)
     stopped = torch.zeros_like(held)
     for _ in range(_BOUND_PASSES):
         there = now + change
-        inside = bounds.clamp(there) - now
         crossed = ((there < bounds.low) | (there > bounds.high)) & ~stopped
         crossing = crossed.any(1).nonzero().flatten()
         if not len(crossing):
             break
         # What meets its bound stops there, and the others step knowing so.
         stopped |= crossed
-        chosen, halted = hessian[crossing], stopped[crossing]
-        given = torch.where(halted, inside[crossing], 0.0)
-        push = gradient[crossing] + _times(chosen, given)
-        rest = _solve(push, chosen, damping[crossing], held[crossing] | halted)
-        change[crossing] = given + rest
+        wanted = bounds.clamp(there) - now
+        given = lower[crossing], change[crossing], stopped[crossing], wanted[crossing]
+        change[crossing] = torch.where(held[crossing], 0.0, _with_stops(*given))
     inside = bounds.clamp(now + change) - now
-    along = (gradient * inside).sum(1)
-    # (H + damping) change = -gradient, but for frames that met a bound.
-    decrease = damping * inside.square().sum(1) - along
-    bounded = stopped.any(1).nonzero().flatten()
-    if len(bounded):
-        met = inside[bounded]
-        curvature = (met * _times(hessian[bounded], met)).sum(1)
-        decrease[bounded] = -2 * along[bounded] - curvature
-    return GaussNewtonStep(inside, decrease)
+    # H + damping = L L'; what is held does not move.
+    curvature = (lower.mT @ inside.unsqueeze(-1)).squeeze(-1).square().sum(1)
+    curvature = curvature - damping * inside.square().sum(1)
+    decrease = -2.0 * (gradient * inside).sum(1) - curvature
+    return GaussNewtonStep(inside, torch.where(usable.squeeze(1), decrease, torch.nan))
 
 
-def _times(lower: Tensor, vector: Tensor) -> Tensor:
-    """Symmetric matrices given by their lower triangles [B, F, F] (zero above) times [B, F]."""
-    column = vector.unsqueeze(-1)
-    product = (lower @ column + lower.mT @ column).squeeze(-1)
-    return product - lower.diagonal(dim1=-2, dim2=-1) * vector
-
-
-def _solve(gradient: Tensor, hessian: Tensor, damping: Tensor, held: Tensor) -> Tensor:
-    """Step [B, F]; zero for coordinates that are held."""
+def _factor(hessian: Tensor, damping: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
+    """Cholesky factor [B, F, F], lower, of the damped Hessian, and whether [B, 1] there is one."""
     diagonal = hessian.diagonal(dim1=-2, dim2=-1)
     undamped = diagonal.clone()
     diagonal += damping.unsqueeze(-1) + _HELD * held
-    factor, _ = torch.linalg.cholesky_ex(hessian)
+    # LAPACK counts along columns: to it, our lower triangle is an upper one.
+    upper, failed = torch.linalg.cholesky_ex(hessian.mT, upper=True)
     diagonal.copy_(undamped)
-    step = -torch.cholesky_solve(gradient.unsqueeze(-1), factor).squeeze(-1)
-    # A direction that nothing sees can round to a negative pivot: no step, and more damping.
-    usable = torch.isfinite(step).all(1, keepdim=True) & ~held
-    return torch.where(usable, step, 0.0)
+    # A direction that nothing sees can round to a negative pivot.
+    return upper.mT, (failed == 0).unsqueeze(-1)
+
+
+def _solve(lower: Tensor, right: Tensor) -> Tensor:
+    """(L L')^-1 times [B, F, K]."""
+    half = torch.linalg.solve_triangular(lower, right, upper=False)
+    return torch.linalg.solve_triangular(lower.mT, half, upper=True)
+
+
+def _with_stops(lower: Tensor, change: Tensor, stopped: Tensor, wanted: Tensor) -> Tensor:
+    """Steps [B, F] in which the coordinates `stopped` change as `wanted`, and the others make the
+    best of it: `change` plus the columns of the inverse Hessian of those stopped, as much of each
+    as it takes."""
+    most = int(stopped.sum(1).max())
+    is_stop, index = stopped.to(change.dtype).topk(most, dim=1)
+    missing = is_stop * (wanted - change).gather(1, index)
+    units = torch.zeros_like(lower[:, :most])
+    units.scatter_(2, index.unsqueeze(-1), is_stop.unsqueeze(-1))
+    half = torch.linalg.solve_triangular(lower, units.mT, upper=False)
+    # Where a frame has fewer stops than another, ones on the diagonal.
+    among = half.mT @ half + torch.diag_embed(1.0 - is_stop)
+    amounts = torch.linalg.solve(among, missing.unsqueeze(-1))
+    more = torch.linalg.solve_triangular(lower.mT, half @ amounts, upper=True)
+    return torch.where(stopped, wanted, change + more.squeeze(-1))

@@ -16,9 +16,10 @@ from d3ke.skeleton.rows import Constant, RowSum, apply_rows, over_batch
 from d3ke.skeleton.tree import LocalFrames
 
 WEIGHT, FIRST, SECOND = slice(0, 1), slice(1, 4), slice(4, 10)
-FORCE, MOMENT = slice(10, 13), slice(13, 16)
-"""Where a segment's 16 carried numbers are: sum of weights; first moments; inertia about ground's
-origin (xx, yy, zz, xy, xz, yz); residual force; its moment about ground's origin."""
+FORCE, DYAD = slice(10, 13), slice(13, 22)
+"""Where a segment's 22 carried numbers are: sum of weights; first moments; inertia about ground's
+origin (xx, yy, zz, xy, xz, yz); residual force; sum of its products with the points (rows: the
+point's x, y, z; columns: the force's)."""
 
 
 class CoordinateScrews:
@@ -36,7 +37,7 @@ class CoordinateScrews:
         self._count = len(folding.segments)
         self._free_count = nodes.free_count
         slides = [slide for segment in folding.segments for slide in segment.slides]
-        segments, coordinates, _ = _driven(self._angles, self._slides, folding)
+        segments, coordinates, ranks = _driven(self._angles, self._slides, folding)
         pairs = _pairs(segments, coordinates, self._free_count)
         number = {pair: index for index, pair in enumerate(pairs)}
         owners = [
@@ -45,9 +46,10 @@ class CoordinateScrews:
         self._sum_pairs = RowSum("pairs", np.array(owners, dtype=np.int64), len(pairs))
         pair_segments = np.array([segment for segment, _ in pairs], dtype=np.int64)
         moved = ancestry(folding)[np.ix_(pair_segments, pair_segments)]
-        apart = pair_segments[:, None] != pair_segments[None]
+        below = moved & _outwards(np.array(owners, dtype=np.int64), 5 * segments + ranks)
         extra = pairs[self._free_count :]
-        self._extra, self._extra_coordinates = len(extra), [f for _, f in extra]
+        self._extra = len(extra)
+        places, entries = _extra_entries(pairs, self._free_count)
         self.arrays: dict[str, Any] = {
             "parents": folding.parents,
             "axes": np.array([s.axes for s in folding.segments]).swapaxes(0, 1).copy(),
@@ -57,10 +59,12 @@ class CoordinateScrews:
                 dtype=np.int64,
             ),
             "pair_segments": pair_segments,
-            "moved": moved.astype(float),
             "moved_below": np.tril(moved[: self._free_count, : self._free_count]).astype(float),
-            "moved_apart": (moved & apart).astype(float),
-            "extra_coordinates": np.array(self._extra_coordinates, dtype=np.int64),
+            "below": below.astype(float),
+            "strictly_below": (below & ~np.eye(len(pairs), dtype=bool)).astype(float),
+            "extra_coordinates": np.array([f for _, f in extra], dtype=np.int64),
+            "extra_places": places,
+            "extra_entries": entries,
         }
         self.arrays |= self._sum_pairs.arrays | self._angles.arrays | self._slides.arrays
 
@@ -104,42 +108,45 @@ class CoordinateScrews:
         along = along * self._slides(constant, nodes, scales).unsqueeze(1)
         return torch.cat([torch.zeros_like(along), along], 1)
 
-    def reduce(self, constant: Constant, screws: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
+    def reduce(
+        self, constant: Constant, screws: Tensor, carried: Tensor, curvature: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """J'Wr [B, F] and the lower triangle of J'WJ [B, F, F], zero above the diagonal.
 
-        From screws [P, 6, B] and what each segment and all it carries hold [S, 16, B].
+        From screws [P, 6, B] and what each segment and all it carries hold [S, 22, B]. To J'WJ
+        comes the share `curvature` [B] of the residuals' second derivatives, sum w r d2p: those of
+        turns about and slides along axes, not those of the functions that drive them.
         """
         count = self._free_count
         held = carried.index_select(0, constant("pair_segments"))
         turning, moving = screws[:, :3], screws[:, 3:]
-        work = turning * held[:, MOMENT] + moving * held[:, FORCE]
+        work = turning * _moment(held[:, DYAD]) + moving * held[:, FORCE]
         gradient = work.sum(1).T.contiguous()
         momentum = _momentum(held, screws)
+        if curvature is not None:
+            # d2p by an outer and an inner coordinate is w_outer x (w_inner x p + v_inner).
+            momentum[:, :3] += curvature * _swing(held, screws)
         pushed = momentum.permute(2, 0, 1).contiguous()
-        moving = screws.permute(2, 1, 0).contiguous()
+        along = screws.permute(2, 1, 0).contiguous()
         # Row p, column q: where q moves what p moves. Rows are sorted from the root outwards, so
         # below the diagonal that is all there is.
-        hessian = torch.bmm(pushed[:, :count], moving[..., :count])
+        hessian = torch.bmm(pushed[:, :count], along[..., :count])
         hessian *= constant("moved_below")
         if self._extra:
-            self._add_extra(constant, gradient, hessian, pushed, moving)
+            gradient[:, :count].index_add_(
+                1, constant("extra_coordinates"), gradient[:, count:].contiguous()
+            )
+            more = self._extra_pairs(constant, pushed, along)
+            hessian.flatten(1).index_add_(1, constant("extra_places"), more)
         return gradient[:, :count], hessian
 
-    def _add_extra(
-        self, constant: Constant, gradient: Tensor, hessian: Tensor, pushed: Tensor, moving: Tensor
-    ) -> None:
-        """Add the pairs beyond the first of a coordinate, in place, below the diagonal."""
-        count, index = self._free_count, constant("extra_coordinates")
-        gradient[:, :count].index_add_(1, index, gradient[:, count:].contiguous())
-        rows = torch.bmm(pushed[:, count:], moving) * constant("moved")[count:]
-        columns = torch.bmm(pushed, moving[..., count:]) * constant("moved_apart")[:, count:]
-        rows = rows + columns.mT
-        for extra, place in enumerate(self._extra_coordinates):
-            hessian[:, place, : place + 1] += rows[:, extra, : place + 1]
-            hessian[:, place:, place] += rows[:, extra, place:count]
-            for other, its_place in enumerate(self._extra_coordinates):
-                if its_place <= place:
-                    hessian[:, place, its_place] += rows[:, extra, count + other]
+    def _extra_pairs(self, constant: Constant, pushed: Tensor, along: Tensor) -> Tensor:
+        """[B, E] what the pairs beyond the first of a coordinate add to `extra_places`."""
+        count = self._free_count
+        rows = torch.bmm(pushed[:, count:], along) * constant("below")[count:]
+        columns = torch.bmm(pushed, along[..., count:]) * constant("strictly_below")[:, count:]
+        found = rows + columns.mT
+        return found.flatten(1).index_select(1, constant("extra_entries"))
 
 
 def _driven(
@@ -194,8 +201,47 @@ def _pairs(segments: IntArray, coordinates: IntArray, free_count: int) -> list[t
     return first + more
 
 
+def _moment(dyad: Tensor) -> Tensor:
+    """[P, 3, B] of the force about ground's origin, from the sum of points times forces."""
+    _, xy, xz, yx, _, yz, zx, zy, _ = dyad.unbind(1)
+    return torch.stack([yz - zy, zx - xz, xy - yx], 1)
+
+
+def _swing(held: Tensor, screws: Tensor) -> Tensor:
+    """[P, 3, B] sum of (w x p + v) x f over the points p and forces f that are carried."""
+    turning, moving = screws[:, :3], screws[:, 3:]
+    dyad = held[:, DYAD].unflatten(1, (3, 3))
+    trace = dyad[:, 0, 0] + dyad[:, 1, 1] + dyad[:, 2, 2]
+    spread = apply_rows(dyad, turning) - trace.unsqueeze(1) * turning
+    return spread + torch.linalg.cross(moving, held[:, FORCE], dim=1)
+
+
+def _outwards(owners: IntArray, places: IntArray) -> np.ndarray:
+    """[P, P] True where the row's pair comes after the column's on the way from the root, or is
+    the same; from the pair and the place on that way of every entry."""
+    first = np.zeros(owners.max(initial=-1) + 1, dtype=np.int64)
+    order = np.argsort(-places, kind="stable")
+    first[owners[order]] = places[order]
+    number = np.arange(len(first))
+    later = first[:, None] > first[None]
+    return later | ((first[:, None] == first[None]) & (number[:, None] >= number[None]))
+
+
+def _extra_entries(pairs: list[tuple[int, int]], count: int) -> tuple[IntArray, IntArray]:
+    """Where extra pairs add to a Hessian [F, F] (flat, lower triangle), and where what they add
+    is found in an array [extra pairs, pairs] (flat)."""
+    places, entries = [], []
+    for row, (_, f) in enumerate(pairs[count:]):
+        for column, (_, g) in enumerate(pairs):
+            # Two extra pairs meet twice; with the first of its own coordinate one counts twice.
+            times = 2 if column == f else int(column < count or g <= f)
+            places += times * [max(f, g) * count + min(f, g)]
+            entries += times * [row * len(pairs) + column]
+    return np.array(places, dtype=np.int64), np.array(entries, dtype=np.int64)
+
+
 def _momentum(held: Tensor, screws: Tensor) -> Tensor:
-    """Spatial inertias in [P, 16, B] times screws [P, 6, B]: moment, then force."""
+    """Spatial inertias in [P, 22, B] times screws [P, 6, B]: moment, then force."""
     turning, moving = screws[:, :3], screws[:, 3:]
     weight, first = held[:, WEIGHT], held[:, FIRST]
     xx, yy, zz, xy, xz, yz = held[:, SECOND].unbind(1)

@@ -2,9 +2,10 @@
 
 The Jacobian of marker m by a coordinate is that of a screw: w x p_m + v for the segments the
 coordinate moves. Instead of forming it, everything a segment carries is summed up the tree once:
-the markers' weights as a spatial inertia (10 numbers) and their residuals as a wrench (6), as in
-the composite-rigid-body algorithm (Featherstone, Rigid Body Dynamics Algorithms, 6.2). Entries of
-J'WJ and J'Wr are then products of six numbers, whatever the number of markers.
+the markers' weights as a spatial inertia (10 numbers), their residuals as a force and its products
+with the points (12), as in the composite-rigid-body algorithm (Featherstone, Rigid Body Dynamics
+Algorithms, 6.2). Entries of J'WJ and J'Wr are then products of six numbers, whatever the number of
+markers, and so are those of the residuals' second derivatives.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class NormalEquations(NamedTuple):
     gradient: Tensor
     """[B, F] half the cost's."""
     hessian: Tensor
-    """[B, F, F] half the cost's, Gauss-Newton; lower triangle, zero above."""
+    """[B, F, F] half the cost's, as Gauss-Newton has it or with curvature; lower triangle, zero
+    above."""
 
 
 class MarkerSystem(nn.Module):
@@ -113,16 +115,17 @@ class MarkerSystem(nn.Module):
         for part in (*parts, *more):
             arrays |= part.arrays
         self.constants = PackedConstants(arrays)
+        self._named: dict[tuple[torch.dtype, torch.device], Constant] = {}
 
     def markers(self, coordinates: Tensor, scales: Tensor | None = None) -> Tensor:
         """[M, 3, B] m, ground frame, at coordinates [Q, B] (coupled ones are ignored)."""
-        return self._pose(self.constants(coordinates.dtype), coordinates, scales).points
+        return self._pose(self._constant(coordinates), coordinates, scales).points
 
     def complete(self, coordinates: Tensor, scales: Tensor | None = None) -> Tensor:
         """Coordinates [Q, B] with the coupled ones as their drivers determine them."""
         if not self.coupled:
             return coordinates
-        constant = self.constants(coordinates.dtype)
+        constant = self._constant(coordinates)
         padded, _ = self._scaled(constant, scales)
         sources = self._drive.sources(constant, coordinates, padded)
         complete = coordinates.clone()
@@ -130,9 +133,29 @@ class MarkerSystem(nn.Module):
         complete[self.coupled] = values.expand(-1, coordinates.shape[1])
         return complete
 
-    def forward(self, coordinates: Tensor, targets: Targets) -> NormalEquations:
-        """The normal equations at coordinates [Q, B] rad or m."""
-        constant = self.constants(coordinates.dtype)
+    def cost(self, coordinates: Tensor, targets: Targets) -> Tensor:
+        """[B] m^2 at coordinates [Q, B]: the normal equations' cost, for a fraction of the work."""
+        constant = self._constant(coordinates)
+        pose = self._pose(constant, coordinates, targets.scales)
+        residuals = pose.points - targets.markers
+        cost = (targets.marker_weights * residuals.square().sum(1)).sum(0)
+        if self.has_tasks:
+            weights, away = self._tasks(constant, coordinates, targets)
+            cost = cost + (weights * away.square()).sum(1)
+        if self.has_coupled_tasks:
+            weights, away = self._coupled_tasks(constant, pose.sources, targets)
+            cost = cost + (weights.unsqueeze(-1) * away.square()).sum(0)
+        return cost
+
+    def forward(
+        self, coordinates: Tensor, targets: Targets, curvature: Tensor | None = None
+    ) -> NormalEquations:
+        """The normal equations at coordinates [Q, B] rad or m.
+
+        `curvature` [B]: how much of the residuals' second derivatives the Hessian contains; 0 or
+        None is Gauss-Newton's, 1 Newton's own (but for functions that drive axes or couple).
+        """
+        constant = self._constant(coordinates)
         pose = self._pose(constant, coordinates, targets.scales)
         sources, scales, points = pose.sources, pose.scales, pose.points
         nodes = self._nodes(constant, sources, scales)
@@ -143,7 +166,7 @@ class MarkerSystem(nn.Module):
         segments = self._sum_markers(constant, _carried(points, targets.marker_weights, pulls))
         # Each segment with all that it carries.
         carried = (constant("carried") @ segments.flatten(1)).view_as(segments)
-        gradient, hessian = self._screws.reduce(constant, screws, carried)
+        gradient, hessian = self._screws.reduce(constant, screws, carried, curvature)
         system = NormalEquations(cost, gradient, hessian)
         if self.has_tasks:
             system = self._add_tasks(constant, system, coordinates, targets)
@@ -152,12 +175,27 @@ class MarkerSystem(nn.Module):
             system = self._add_coupled_tasks(constant, system, sources, slopes, targets)
         return system
 
+    def _tasks(
+        self, constant: Constant, coordinates: Tensor, targets: Targets
+    ) -> tuple[Tensor, Tensor]:
+        """Weights [F] of the free coordinates' tasks and how far off these are [B, F]."""
+        free = constant("free")
+        away = (coordinates - targets.task_values).index_select(0, free).T
+        return constant("task_weights").index_select(0, free), away
+
+    def _coupled_tasks(
+        self, constant: Constant, sources: Tensor, targets: Targets
+    ) -> tuple[Tensor, Tensor]:
+        """Weights [C] of the coupled coordinates' tasks and how far off these are [C, B]."""
+        index = constant("coupled_index")
+        values = self._drive.coupled_values(constant, sources)
+        away = (values - targets.task_values.index_select(0, index)).expand(-1, sources.shape[1])
+        return constant("task_weights").index_select(0, index), away
+
     def _add_tasks(
         self, constant: Constant, system: NormalEquations, coordinates: Tensor, targets: Targets
     ) -> NormalEquations:
-        free = constant("free")
-        weights = constant("task_weights").index_select(0, free)
-        away = (coordinates - targets.task_values).index_select(0, free).T
+        weights, away = self._tasks(constant, coordinates, targets)
         cost = system.cost + (weights * away.square()).sum(1)
         system.hessian.diagonal(dim1=-2, dim2=-1).add_(weights)
         return NormalEquations(cost, system.gradient + weights * away, system.hessian)
@@ -170,19 +208,24 @@ class MarkerSystem(nn.Module):
         slopes: Tensor,
         targets: Targets,
     ) -> NormalEquations:
-        index, batch = constant("coupled_index"), sources.shape[1]
-        weights = constant("task_weights").index_select(0, index)
-        values = self._drive.coupled_values(constant, sources)
-        away = (values - targets.task_values.index_select(0, index)).expand(-1, batch)
-        jacobian = slopes.new_zeros(len(index) * len(self.free), batch)
+        weights, away = self._coupled_tasks(constant, sources, targets)
+        count, batch = away.shape
+        jacobian = slopes.new_zeros(count * len(self.free), batch)
         jacobian.index_add_(
             0, constant("coupled_entry_place"), slopes.expand(-1, batch).contiguous()
         )
-        jacobian = jacobian.unflatten(0, (len(index), len(self.free))).permute(2, 0, 1)
+        jacobian = jacobian.unflatten(0, (count, len(self.free))).permute(2, 0, 1)
         weighted = weights.unsqueeze(-1) * jacobian
         cost = system.cost + (weights.unsqueeze(-1) * away.square()).sum(0)
         gradient = system.gradient + torch.einsum("bcf,cb->bf", weighted, away)
         return NormalEquations(cost, gradient, system.hessian + (weighted.mT @ jacobian).tril())
+
+    def _constant(self, like: Tensor) -> Constant:
+        """The arrays by name. Some hundred views, kept from call to call for their time counts."""
+        key = like.dtype, like.device
+        if key not in self._named:
+            self._named[key] = self.constants(like.dtype)
+        return self._named[key]
 
     def _scaled(self, constant: Constant, scales: Tensor | None) -> tuple[Tensor | None, Tensor]:
         if scales is None:
@@ -217,10 +260,10 @@ class _Pose(NamedTuple):
 
 
 def _carried(points: Tensor, weights: Tensor, pulls: Tensor) -> Tensor:
-    """[M, 16, B] what each marker adds to its segment; see `ik_screws`."""
+    """[M, 22, B] what each marker adds to its segment; see `ik_screws`."""
     x, y, z = points.unbind(1)
     weighted = weights.unsqueeze(1) * points
     wx, wy, wz = weighted.unbind(1)
     second = [wy * y + wz * z, wx * x + wz * z, wx * x + wy * y, -wx * y, -wx * z, -wy * z]
-    moments = torch.linalg.cross(points, pulls, dim=1)
-    return torch.cat([weights.unsqueeze(1), weighted, torch.stack(second, 1), pulls, moments], 1)
+    dyads = (points.unsqueeze(2) * pulls.unsqueeze(1)).flatten(1, 2)
+    return torch.cat([weights.unsqueeze(1), weighted, torch.stack(second, 1), pulls, dyads], 1)

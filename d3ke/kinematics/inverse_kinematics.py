@@ -24,6 +24,7 @@ def inverse_kinematics(
     solver: str = "batched",
     accuracy: float = 1e-5,
     regularization: float = REGULARIZATION,
+    unbiased: bool = True,
     smoothness: float = 0.0,
 ) -> IKResult:
     """Solves a trial on an .osim file with `solve_ik`; couplers and scale factors are the file's.
@@ -36,7 +37,7 @@ def inverse_kinematics(
         coordinate_tasks: coordinates to keep near values, with one value or one per frame.
         solver: "batched", or "opensim" for OpenSim's own InverseKinematicsSolver.
         accuracy: of either solver; see `IKSettings` and `solve_with_opensim`.
-        regularization, smoothness: of the batched solver; see `IKSettings`.
+        regularization, unbiased, smoothness: of the batched solver; see `IKSettings`.
 
     Raises:
         InvalidInputError, UnsupportedModelError: the model cannot be read or represented.
@@ -45,7 +46,8 @@ def inverse_kinematics(
     """
     settings: dict[str, Any] = {"accuracy": accuracy}
     if solver != "opensim":
-        settings |= {"regularization": regularization, "smoothness": smoothness}
+        settings |= {"regularization": regularization, "unbiased": unbiased}
+        settings["smoothness"] = smoothness
     return solve_ik(
         Skeleton.from_osim(model_path),
         trajectories.reordered(tuple(weights)).positions,

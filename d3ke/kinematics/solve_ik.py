@@ -14,7 +14,8 @@ from torch import Tensor
 from d3ke.arrays import BoolArray, FloatArray, IntArray
 from d3ke.errors import InvalidInputError, UnknownNameError
 from d3ke.kinematics.ik_bounds import coordinate_bounds
-from d3ke.kinematics.ik_levenberg_marquardt import Solution
+from d3ke.kinematics.ik_gauss_newton import Bounds
+from d3ke.kinematics.ik_levenberg_marquardt import Minimiser, Solution
 from d3ke.kinematics.ik_opensim import solve_with_opensim
 from d3ke.kinematics.ik_problem import IKProblem
 from d3ke.kinematics.ik_result import IKResult
@@ -40,6 +41,10 @@ class IKSettings:
 
     regularization: float = REGULARIZATION
     """m^2; see `REGULARIZATION`. Of angles outside the root joint; 0 = none."""
+    unbiased: bool = True
+    """Once a frame has converged, take a last step with the pull towards what was found, so that
+    it moves only what markers leave open (iterated Tikhonov regularisation). Without, angles that
+    markers hold loosely stay nearer the default pose, and are smoother over time."""
     smoothness: float = 0.0
     """m^2 per rad^2 (or m^2) of change from frame to frame, added to the cost of a trial; 0 leaves
     frames independent, 1e-3 evens out marker noise at 100 Hz."""
@@ -144,24 +149,31 @@ def _schedule(problem: IKProblem, settings: IKSettings) -> Schedule:
     skeleton, device = problem.skeleton, torch.device(settings.device)
     coupled = skeleton.index_of("coordinate", skeleton.coupled)
     free = np.setdiff1d(np.flatnonzero(~problem.locked), coupled)
-    task_weights, task_values = _with_pull(problem, settings.regularization, free)
-    system = MarkerSystem(skeleton, free, task_weights).to(device)
-    return Schedule(
+    tasks, task_values = problem.task_arrays()
+    pull = _pull(skeleton, settings.regularization, free) * (tasks == 0.0)
+    system = MarkerSystem(skeleton, free, tasks + pull).to(device)
+    released = pull[system.free] * settings.unbiased
+    minimise = Minimiser(
         system=system,
-        place=RootPlacement(skeleton, system),
-        targets=_targets(problem, task_values, device),
-        bounds=coordinate_bounds(skeleton, system.free).to(device),
-        trials=len(problem.usable),
-        usable=torch.from_numpy(problem.usable.reshape(-1)).to(device),
+        pull=torch.from_numpy(released).to(device),
         accuracy=settings.accuracy,
         max_iterations=settings.max_iterations,
+    )
+    return Schedule(
+        minimise=minimise,
+        scout=minimise.scout(),
+        place=RootPlacement(skeleton, system),
+        targets=_targets(problem, task_values, device),
+        bounds=_bounds(problem, system.free).to(device),
+        trials=len(problem.usable),
+        usable=torch.from_numpy(problem.usable.reshape(-1)).to(device),
         workers=torch.get_num_threads() if device.type == "cpu" else 1,
     )
 
 
 def _batched(problem: IKProblem, settings: IKSettings) -> IKResult:
     schedule = _schedule(problem, settings)
-    system, targets = schedule.system, schedule.targets
+    system, targets = schedule.minimise.system, schedule.targets
     solution = _solved(problem, schedule)
     if settings.smoothness > 0.0:
         _smooth(problem, schedule, solution, settings.smoothness)
@@ -193,7 +205,8 @@ def _smooth(problem: IKProblem, schedule: Schedule, solution: Solution, smoothne
         start = solution.coordinates[:, chosen].T.cpu().numpy()
         unwrapped = torch.from_numpy(_unwrapped(problem.skeleton, start)).T.to(chosen.device)
         targets = schedule.targets.frames(chosen)
-        found, done = smooth(schedule.system, unwrapped, targets, schedule.bounds, smoothness)
+        system, bounds = schedule.minimise.system, schedule.bounds.frames(chosen)
+        found, done = smooth(system, unwrapped, targets, bounds, smoothness)
         solution.coordinates[:, chosen] = found
         solution.converged[chosen] &= done.to(chosen.device)
 
@@ -208,7 +221,7 @@ def _with_estimated_scales(
     chosen = usable[np.linspace(0, len(usable) - 1, min(len(usable), _STATIC_FRAMES)).astype(int)]
     frames = torch.from_numpy(chosen).to(settings.device)
     estimator = ScaleEstimator(
-        system=schedule.system,
+        system=schedule.minimise.system,
         bounds=schedule.bounds,
         slots=scale_slots(problem.skeleton, measurements),
     )
@@ -217,22 +230,25 @@ def _with_estimated_scales(
     return replace(problem, scales=np.repeat(scales[None], len(problem.usable), axis=0))
 
 
-def _with_pull(
-    problem: IKProblem, regularization: float, free: IntArray
-) -> tuple[FloatArray, FloatArray]:
-    """Task weights [Q] and values [T, Q] with the pull towards the default pose where no task
-    is."""
-    skeleton = problem.skeleton
-    weights, values = problem.task_arrays()
+def _pull(skeleton: Skeleton, regularization: float, free: IntArray) -> FloatArray:
+    """[Q] weights of the pull towards the default pose."""
     half_range = np.ptp(skeleton.coordinate_ranges, axis=1) / 2
-    pulled = np.zeros(len(weights), dtype=bool)
+    pulled = np.zeros(len(skeleton.coordinates), dtype=bool)
     pulled[free] = (skeleton.coordinate_rotational & (half_range > 0.0))[free]
     if skeleton.root_coordinates:
         pulled[np.asarray(skeleton.index_of("coordinate", skeleton.root_coordinates))] = False
-    pulled &= weights == 0.0
     # A range of many turns says nothing: pull as for one turn.
     reach = np.clip(half_range, 1e-3, np.pi)
-    return np.where(pulled, regularization / reach**2, weights), values
+    return np.where(pulled, regularization / reach**2, 0.0)
+
+
+def _bounds(problem: IKProblem, free: IntArray) -> Bounds:
+    """[F], or [trials * T, F] where the trials' scales matter."""
+    trials, frames = problem.usable.shape
+    bounds = coordinate_bounds(problem.skeleton, free, problem.scales)
+    if bounds.low.ndim == 1:
+        return bounds
+    return bounds.frames(torch.arange(trials).repeat_interleave(frames))
 
 
 def _targets(problem: IKProblem, task_values: FloatArray, device: torch.device) -> Targets:

@@ -39,20 +39,18 @@ def over_batch(constant: Tensor, batch_rank: int) -> Tensor:
 
 def multiply_rows(left: Tensor, right: Tensor) -> Tensor:
     """Products of matrices [rows, 3, 3, *B]."""
-    return (
-        left[:, :, 0:1] * right[:, 0:1]
-        + left[:, :, 1:2] * right[:, 1:2]
-        + left[:, :, 2:3] * right[:, 2:3]
-    )
+    columns, rows = left.split(1, 2), right.split(1, 1)
+    product = columns[0] * rows[0]
+    product = torch.addcmul(product, columns[1], rows[1])
+    return torch.addcmul(product, columns[2], rows[2])
 
 
 def apply_rows(matrices: Tensor, vectors: Tensor) -> Tensor:
     """Matrices [rows, 3, 3, *B] times vectors [rows, 3, *B]."""
-    return (
-        matrices[:, :, 0] * vectors[:, 0:1]
-        + matrices[:, :, 1] * vectors[:, 1:2]
-        + matrices[:, :, 2] * vectors[:, 2:3]
-    )
+    columns, parts = matrices.unbind(2), vectors.split(1, 1)
+    product = columns[0] * parts[0]
+    product = torch.addcmul(product, columns[1], parts[1])
+    return torch.addcmul(product, columns[2], parts[2])
 
 
 class RowSum:
@@ -127,6 +125,8 @@ class RowTake:
 
     def __call__(self, constant: Constant, rows: Tensor) -> Tensor:
         """[len(index), ...] from rows [count, ...]."""
+        if not torch.is_grad_enabled():
+            return rows.index_select(0, constant(self._name))
         kind = _CompiledTake if torch.compiler.is_compiling() else _Take
         tables = self._sum.tables(constant)
         return kind.apply(rows, constant(self._name), *tables)

@@ -274,8 +274,10 @@ class _InverseKinematics:
             coordinate_tasks=tasks,
             solver=self._solver,
             accuracy=self._accuracy,
-            # A user's own setup asks for what OpenSim finds, as closely as may be.
+            # A user's own setup asks for what OpenSim finds, as closely as may be; others are
+            # pulled for smooth angles.
             regularization=REGULARIZATION if trial["ik_setup_uri"] else self._regularization,
+            unbiased=bool(trial["ik_setup_uri"]),
             smoothness=self._smoothness,
         )
         return trajectories.reordered(result.marker_names), result

@@ -140,3 +140,25 @@ def test_a_chain_of_couplers_narrows_what_drives_it(tmp_path):
     couplers = {"b": (["a"], linear(2.0)), "c": (["b"], linear(2.0))}
     skeleton = skeleton_with(tmp_path, couplers, clamped="c", ranges={"c": (-0.4, 0.4)})
     assert bounds_of(skeleton, "a") == pytest.approx((-0.1, 0.1), abs=1e-6)
+
+
+def test_a_coupled_translation_that_grows_with_its_body_narrows_more(tmp_path):
+    model = SmallModel()
+    joint = model.joint("SliderJoint", "tip_joint", model.base, model.tip)
+    slide = joint.upd_coordinates(0)
+    slide.setRangeMin(-0.3)
+    slide.setRangeMax(0.3)
+    slide.setDefaultClamped(True)
+    model.coupler(slide.getName(), ["base_joint_coord_1"], linear(0.5))
+    skeleton = Skeleton.from_osim(model.save(tmp_path))
+    free = skeleton.index_of("coordinate", [n for n in skeleton.coordinates if "base" in n])
+    driver = 1
+    scales = np.ones((5, len(skeleton.bodies), 3))
+    scales[[1, 4], skeleton.index_of("body", "base"), 0] = 2.0  # along the slide, x
+    scales[2, skeleton.index_of("body", "base"), 1] = 2.0  # across it
+    scales[3, skeleton.index_of("body", "tip")] = 2.0
+    low, high = (side.numpy() for side in coordinate_bounds(skeleton, free, scales))
+    np.testing.assert_allclose(high[:, driver], [0.6, 0.3, 0.6, 0.6, 0.3], atol=1e-6)
+    np.testing.assert_allclose(low[:, driver], -high[:, driver], atol=1e-6)
+    unscaled = coordinate_bounds(skeleton, free)
+    assert float(unscaled.high[driver]) == pytest.approx(0.6, abs=1e-6)

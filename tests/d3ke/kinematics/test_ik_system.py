@@ -184,6 +184,42 @@ def test_normal_equations_of_small_models(make, scaled, tmp_path):
     check_normal_equations(Skeleton.from_osim(make().save(tmp_path)), scaled)
 
 
+def check_curvature(skeleton: Skeleton, exact: float) -> None:
+    """With the residuals' second derivatives the Hessian is that of half the cost."""
+    tasks = some_tasks(skeleton)
+    system = MarkerSystem(skeleton, free_coordinates(skeleton), tasks)
+    coordinates, targets = some_frames(skeleton, scaled=True)
+    free = torch.from_numpy(system.free)
+    shares = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
+    found, plain = system(coordinates, targets, shares), system(coordinates, targets)
+    torch.testing.assert_close(found.hessian[1], plain.hessian[1], rtol=0, atol=0)
+    for part, expected in zip(found[:2], plain[:2], strict=True):
+        torch.testing.assert_close(part, expected, rtol=0, atol=0)
+    for frame in (0, 2):
+        one = targets.frames(slice(frame, frame + 1))
+        at = coordinates[:, frame : frame + 1]
+
+        def half_cost(x: torch.Tensor, at: torch.Tensor = at, one: Targets = one) -> torch.Tensor:
+            return 0.5 * system.cost(at.index_copy(0, free, x[:, None]), one)[0]
+
+        torch.testing.assert_close(2.0 * half_cost(at[free, 0]), found.cost[frame])
+        expected = torch.func.jacfwd(torch.func.jacrev(half_cost))(at[free, 0]).tril()
+        away = (found.hessian[frame] - expected).abs()
+        assert away.max() < exact * float(expected.abs().max())
+        # It is no small matter: poses are far from their markers.
+        assert (plain.hessian[frame] - expected).abs().max() > 0.05 * float(expected.abs().max())
+
+
+def test_curvature_of_the_built_in_model():
+    # shoulder_elv turns three axes of one joint, whose order among them is left out.
+    check_curvature(Skeleton.full_body(), exact=1e-2)
+
+
+@pytest.mark.parametrize("make", [slider, planar])
+def test_curvature_of_joints_without_functions(make, tmp_path):
+    check_curvature(Skeleton.from_osim(make().save(tmp_path)), exact=1e-10)
+
+
 def test_locked_coordinates_are_no_columns():
     skeleton = Skeleton.full_body()
     free = free_coordinates(skeleton)[::3]
