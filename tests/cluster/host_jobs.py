@@ -31,6 +31,8 @@ enabled = false
 """
 VIDEOS = 30
 SCORES = ("estimates", "results")
+PARTS = ("labels", "crops", *SCORES)
+"""Folders of tables that are written once, a part of the work each."""
 
 
 @dataclass(frozen=True, kw_only=True)
