@@ -137,7 +137,7 @@ def fit(
     config = {
         "job": job,
         "progress": str(progress),
-        "threads": threads_per_worker(resources.workers_on_node),
+        "workers_on_node": resources.workers_on_node,
         "deterministic": deterministic,
     }
     use_deterministic_algorithms(deterministic)
@@ -199,7 +199,8 @@ def train_on_worker(config: dict[str, Any]) -> D3KEError | None:
     Errors that would only happen again are returned, not raised, because Ray would restart the
     workers for them. They are met by all workers at once, so that none waits for another.
     """
-    torch.set_num_threads(config["threads"])
+    # Of this machine's cores: the driver's machine may have others.
+    torch.set_num_threads(threads_per_worker(config["workers_on_node"]))
     use_deterministic_algorithms(config["deterministic"])
     worker = RayWorker()
     job: Job = config["job"]
