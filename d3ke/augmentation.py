@@ -12,8 +12,9 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped, UInt8
-from torch import Generator, Tensor
+from torch import Tensor
 
+from d3ke.draws import Draws
 from d3ke.errors import InvalidInputError
 from d3ke.occluders import OccluderBank
 from d3ke.rotations import axis_angle_to_matrix
@@ -88,7 +89,7 @@ def augment(
     intrinsics: Shaped[Tensor, "B 3 3"],
     root_rotation: Shaped[Tensor, "B 3 3"],
     size: int,
-    generator: Generator,
+    draws: Draws,
     config: AugmentationConfig,
     margin: float = 1.25,
     occluders: OccluderBank | None = None,
@@ -100,7 +101,7 @@ def augment(
         intrinsics: their cameras, px.
         root_rotation: pelvis axes to the axes of the stored crop's camera.
         size: side of the result in pixels.
-        generator: source of the random numbers; on the device of the images if that is a GPU.
+        draws: source of the random numbers; on the device of the images if that is a GPU.
         config: how much changes.
         margin: side of the stored field of view over the side of the network's.
         occluders: the cut-outs of `config.occluders`, loaded.
@@ -109,18 +110,18 @@ def augment(
         Images 0 .. 1 and the root rotation in the axes of the new camera. Nothing else of the
         labels depends on the camera: the network's positions follow from these.
     """
-    view = sample_views(intrinsics, images.shape[-1], size, generator, config, margin)
+    view = sample_views(intrinsics, images.shape[-1], size, draws, config, margin)
     warped = warp(images, intrinsics, view, size)
     if occluders is not None:
         warped = occluders.paste(
             warped,
-            generator,
+            draws,
             probability=config.occluder_probability,
             most=config.occluder_count,
             size=config.occluder_size,
         )
-    coloured = jitter_colors(warped, generator, config)
-    erased = erase_rectangles(coloured, generator, config)
+    coloured = jitter_colors(warped, draws, config)
+    erased = erase_rectangles(coloured, draws, config)
     return erased, view.rotation.to(root_rotation.dtype) @ root_rotation
 
 
@@ -146,17 +147,17 @@ def sample_views(
     intrinsics: Shaped[Tensor, "B 3 3"],
     stored: int,
     size: int,
-    generator: Generator,
+    draws: Draws,
     config: AugmentationConfig,
     margin: float = 1.25,
 ) -> View:
     """Draw a camera per image: pan and tilt (shift), roll and focal length (zoom)."""
     count, device = len(intrinsics), intrinsics.device
     lens = _lens(intrinsics.double(), stored, size, margin)
-    zoom = _uniform(count, math.log(config.zoom[0]), math.log(config.zoom[1]), generator, device)
+    zoom = _uniform(count, math.log(config.zoom[0]), math.log(config.zoom[1]), draws, device)
     lens[:, :2, :2] *= zoom.exp()[:, None, None]
-    radius = config.shift * size * _uniform(count, 0.0, 1.0, generator, device).sqrt()
-    direction = _uniform(count, 0.0, 2 * math.pi, generator, device)
+    radius = config.shift * size * _uniform(count, 0.0, 1.0, draws, device).sqrt()
+    direction = _uniform(count, 0.0, 2 * math.pi, draws, device)
     middle = torch.full((count,), (size - 1) / 2, device=device, dtype=torch.float64)
     wanted = torch.stack(
         [
@@ -166,7 +167,7 @@ def sample_views(
         ]
     )
     roll = math.radians(config.roll_degrees)
-    rolled = _turn((0.0, 0.0, 1.0), _uniform(count, -roll, roll, generator, device))
+    rolled = _turn((0.0, 0.0, 1.0), _uniform(count, -roll, roll, draws, device))
     ray = F.normalize(torch.linalg.solve(lens, wanted.T[..., None])[..., 0], dim=-1)
     return View((_rotation_from_axis_to(ray) @ rolled).float(), lens.float())
 
@@ -189,18 +190,18 @@ def warp(
 
 
 def jitter_colors(
-    images: Float[Tensor, "B 3 H W"], generator: Generator, config: AugmentationConfig
+    images: Float[Tensor, "B 3 H W"], draws: Draws, config: AugmentationConfig
 ) -> Float[Tensor, "B 3 H W"]:
     """Change hue, saturation, contrast and brightness: one affine map of colours per image."""
     count, device = len(images), images.device
 
     def factor(amount: float) -> Tensor:
-        return _uniform(count, 1 - amount, 1 + amount, generator, device).float()[:, None, None]
+        return _uniform(count, 1 - amount, 1 + amount, draws, device).float()[:, None, None]
 
     hue = math.radians(config.hue_degrees)
     gray = torch.tensor(LUMINANCE, device=device).expand(3, 3)
     # Rotating about the gray axis turns hues and leaves gray gray.
-    matrix = _turn((3**-0.5,) * 3, _uniform(count, -hue, hue, generator, device)).float()
+    matrix = _turn((3**-0.5,) * 3, _uniform(count, -hue, hue, draws, device)).float()
     matrix = gray + factor(config.saturation) * (matrix - gray)
     contrast = factor(config.contrast)
     brightness = factor(config.brightness) - 1
@@ -210,7 +211,7 @@ def jitter_colors(
 
 
 def erase_rectangles(
-    images: Float[Tensor, "B 3 H W"], generator: Generator, config: AugmentationConfig
+    images: Float[Tensor, "B 3 H W"], draws: Draws, config: AugmentationConfig
 ) -> Float[Tensor, "B 3 H W"]:
     """Fill a random rectangle of some images with noise, as if something stood in the way."""
     if config.erase_probability == 0 or config.erase_area == 0:
@@ -218,7 +219,7 @@ def erase_rectangles(
     count, device, size = len(images), images.device, images.shape[-1]
 
     def uniform(low: float, high: float) -> Tensor:
-        return _uniform(count, low, high, generator, device)[:, None]
+        return _uniform(count, low, high, draws, device)[:, None]
 
     area = uniform(0.0, config.erase_area) * (uniform(0.0, 1.0) < config.erase_probability)
     aspect = uniform(math.log(0.3), -math.log(0.3)).exp()
@@ -228,7 +229,7 @@ def erase_rectangles(
     axis = torch.arange(size, device=device) + 0.5
     columns = (axis >= left) & (axis < left + width)
     rows = (axis >= top) & (axis < top + height)
-    noise = torch.rand(images.shape, generator=generator, device=generator.device).to(images)
+    noise = _noise(images, draws)
     return torch.where((rows[:, :, None] & columns[:, None, :])[:, None], noise, images)
 
 
@@ -255,9 +256,18 @@ def _turn(axis: tuple[float, float, float], angle: Float[Tensor, "B"]) -> Float[
     return axis_angle_to_matrix(direction.expand(len(angle), 3), angle)
 
 
+def _noise(images: Float[Tensor, "B 3 H W"], draws: Draws) -> Float[Tensor, "B 3 H W"]:
+    """A window of one larger field of noise for every image, at a place of its own: numbers for
+    every pixel of a large batch would cost more than all else here."""
+    size, device = images.shape[-1], images.device
+    field = draws.shared(3, 2 * size, 2 * size, device=device).to(images.dtype)
+    top, left = ((draws.uniform(len(images), device) * size).long() for _ in range(2))
+    windows = field.unfold(1, size, 1).unfold(2, size, 1)
+    return windows[:, top, left].transpose(0, 1)
+
+
 def _uniform(
-    count: int, low: float, high: float, generator: Generator, device: torch.device
+    count: int, low: float, high: float, draws: Draws, device: torch.device
 ) -> Float[Tensor, "B"]:
     """Uniform numbers, float64: the views are exact and take no time."""
-    unit = torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64)
-    return (low + (high - low) * unit).to(device)
+    return low + (high - low) * draws.uniform(count, device, torch.float64)

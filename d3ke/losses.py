@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -14,6 +15,14 @@ from d3ke.networks.prediction import Estimate, PredictionHead, full_precision
 from d3ke.rotations import geodesic_angle
 
 DEGREES = 180 / torch.pi
+
+FrameCount = Callable[[Tensor], Tensor]
+"""What sums over frames are divided by, from the number of frames that count (a scalar)."""
+
+
+def own_frames(count: Tensor) -> Tensor:
+    """The batch's own frames; none count as one."""
+    return count.clamp(min=1)
 
 
 class Target(NamedTuple):
@@ -67,7 +76,11 @@ class _Positions(NamedTuple):
 
 
 def d3ke_loss(
-    head: PredictionHead, estimate: Estimate, target: Target, weights: LossWeights
+    head: PredictionHead,
+    estimate: Estimate,
+    target: Target,
+    weights: LossWeights,
+    frames: FrameCount = own_frames,
 ) -> dict[str, Tensor]:
     """Objective L of equation 1 and its terms, unweighted.
 
@@ -80,6 +93,8 @@ def d3ke_loss(
         estimate: estimates [*B,...]; sequences are [B,T,...].
         target: labels of the same batch.
         weights: weights of the terms.
+        frames: where several workers share a batch, gives their mean number of frames that count,
+            so that the mean of their losses is the loss of the whole batch.
 
     Returns:
         Scalars "joint" [m], "marker" [m, weighted by marker], "body", "angle" [deg, weighted by
@@ -95,15 +110,15 @@ def d3ke_loss(
         positions, label_positions = _positions(head, estimate), _label_positions(head, target)
         angle_weights = head.angle_weights if weights.range_weighted else head.free_coordinates
         terms = {
-            "joint": joint_term(positions.joints, label_positions.joints, target),
-            "marker": marker_term(head, positions.markers, label_positions.markers, target),
-            "body": body_term(head, estimate, target),
-            "angle": angle_term(estimate.coordinates, target, angle_weights),
-            "root": root_term(estimate, target),
+            "joint": joint_term(positions.joints, label_positions.joints, target, frames),
+            "marker": marker_term(head, positions.markers, label_positions.markers, target, frames),
+            "body": body_term(head, estimate, target, frames),
+            "angle": angle_term(estimate.coordinates, target, angle_weights, frames),
+            "root": root_term(estimate, target, frames),
         }
         if weights.velocity:
             marker, angle = velocity_terms(
-                head, estimate, target, positions, label_positions, angle_weights
+                head, estimate, target, positions, label_positions, angle_weights, frames
             )
             terms["velocity"] = weights.marker * marker + weights.angle * angle
         total = sum(getattr(weights, name) * value for name, value in terms.items())
@@ -111,11 +126,14 @@ def d3ke_loss(
 
 
 def joint_term(
-    joints: Float[Tensor, "*batch J 3"], labels: Float[Tensor, "*batch J 3"], target: Target
+    joints: Float[Tensor, "*batch J 3"],
+    labels: Float[Tensor, "*batch J 3"],
+    target: Target,
+    frames: FrameCount = own_frames,
 ) -> Float[Tensor, ""]:
     """L_joint: equation 2, mean over joints."""
     distance = (joints - labels).abs().sum(dim=-1)
-    return _frame_mean(distance.mean(dim=-1), _valid(target))
+    return _frame_mean(distance.mean(dim=-1), _valid(target), frames)
 
 
 def marker_term(
@@ -123,16 +141,19 @@ def marker_term(
     markers: Float[Tensor, "*batch K 3"],
     labels: Float[Tensor, "*batch K 3"],
     target: Target,
+    frames: FrameCount = own_frames,
 ) -> Float[Tensor, ""]:
     """L_marker: equation 2 of the K supervised markers times their weights, mean over valid ones.
 
     The sum is divided by the number of valid markers, not of their weights (paper's code).
     """
     distance = (markers - labels).abs().sum(dim=-1) * head.marker_weights
-    return _masked_mean(distance, _marker_mask(head, target), _valid(target))
+    return _masked_mean(distance, _marker_mask(head, target), _valid(target), frames)
 
 
-def body_term(head: PredictionHead, estimate: Estimate, target: Target) -> Float[Tensor, ""]:
+def body_term(
+    head: PredictionHead, estimate: Estimate, target: Target, frames: FrameCount = own_frames
+) -> Float[Tensor, ""]:
     """L_body: L1 norm of the scale errors of a body, mean over bodies that have a measurement.
 
     Scales are factors on the model as loaded, so that segments of any default size count alike.
@@ -140,24 +161,29 @@ def body_term(head: PredictionHead, estimate: Estimate, target: Target) -> Float
     scales = head.body_scales(estimate.factors)
     labels = head.body_scales(target.factors)
     error = (scales - labels).abs().sum(dim=-1)[..., head.measured_bodies]
-    return _frame_mean(error.mean(dim=-1), _valid(target))
+    return _frame_mean(error.mean(dim=-1), _valid(target), frames)
 
 
 def angle_term(
-    coordinates: Float[Tensor, "*batch P"], target: Target, weights: Float[Tensor, "P"]
+    coordinates: Float[Tensor, "*batch P"],
+    target: Target,
+    weights: Float[Tensor, "P"],
+    frames: FrameCount = own_frames,
 ) -> Float[Tensor, ""]:
     """L_angle: absolute error in degrees times coordinate weights, mean over valid coordinates.
 
     Dependent coordinates have weight zero and do not count: they repeat their driver's error.
     """
     error = (coordinates - target.coordinates).abs() * DEGREES * weights
-    return _masked_mean(error, target.coordinate_mask & (weights > 0), _valid(target))
+    return _masked_mean(error, target.coordinate_mask & (weights > 0), _valid(target), frames)
 
 
-def root_term(estimate: Estimate, target: Target) -> Float[Tensor, ""]:
+def root_term(
+    estimate: Estimate, target: Target, frames: FrameCount = own_frames
+) -> Float[Tensor, ""]:
     """Angle in degrees between estimated and labelled pelvis orientation."""
     angle = geodesic_angle(estimate.root_rotation, target.root_rotation) * DEGREES
-    return _frame_mean(angle, _valid(target))
+    return _frame_mean(angle, _valid(target), frames)
 
 
 def velocity_terms(
@@ -167,6 +193,7 @@ def velocity_terms(
     positions: _Positions,
     label_positions: _Positions,
     angle_weights: Float[Tensor, "P"],
+    frames: FrameCount = own_frames,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Marker and angle term of the changes from frame to frame [B,T-1,...]."""
     if estimate.coordinates.ndim < 3:
@@ -184,8 +211,8 @@ def velocity_terms(
         marker_mask=None if markers is None else markers[..., 1:, :] & markers[..., :-1, :],
     )
     moved, labels = positions.markers.diff(dim=-3), label_positions.markers.diff(dim=-3)
-    angle = angle_term(estimate.coordinates.diff(dim=-2), change, angle_weights)
-    return marker_term(head, moved, labels, change), angle
+    angle = angle_term(estimate.coordinates.diff(dim=-2), change, angle_weights, frames)
+    return marker_term(head, moved, labels, change, frames), angle
 
 
 def _positions(head: PredictionHead, estimate: Estimate) -> _Positions:
@@ -231,15 +258,18 @@ def _marker_mask(head: PredictionHead, target: Target) -> Bool[Tensor, "*batch K
 
 
 def _masked_mean(
-    values: Float[Tensor, "*batch K"], mask: Bool[Tensor, "*batch K"], valid: Bool[Tensor, "*batch"]
+    values: Float[Tensor, "*batch K"],
+    mask: Bool[Tensor, "*batch K"],
+    valid: Bool[Tensor, "*batch"],
+    frames: FrameCount,
 ) -> Float[Tensor, ""]:
     """Mean over the valid entries of every frame, then over the frames that have any."""
     count = mask.sum(dim=-1)
     mean = torch.where(mask, values, 0.0).sum(dim=-1) / count.clamp(min=1)
-    return _frame_mean(mean, valid & (count > 0))
+    return _frame_mean(mean, valid & (count > 0), frames)
 
 
 def _frame_mean(
-    values: Float[Tensor, "*batch"], valid: Bool[Tensor, "*batch"]
+    values: Float[Tensor, "*batch"], valid: Bool[Tensor, "*batch"], frames: FrameCount
 ) -> Float[Tensor, ""]:
-    return torch.where(valid, values, 0.0).sum() / valid.sum().clamp(min=1)
+    return torch.where(valid, values, 0.0).sum() / frames(valid.sum())

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Shaped
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
+from d3ke.draws import Draws
 from d3ke.errors import InvalidInputError, UnknownNameError
 from d3ke.losses import Target
 from d3ke.skeleton import MeasurementSet, PredictedSet, Skeleton
@@ -89,12 +90,11 @@ class Mirror(nn.Module):
         images: Shaped[Tensor, "B 3 H H"],
         intrinsics: Shaped[Tensor, "B 3 3"],
         target: Target,
-        generator: Generator,
+        draws: Draws,
         probability: float,
     ) -> Mirrored:
         """Mirrors each sample with the given probability."""
-        drawn = torch.rand(len(images), generator=generator, device=generator.device)
-        chosen = (drawn < probability).to(images.device)
+        chosen = draws.uniform(len(images), images.device) < probability
         turned = self.target(target)
         return Mirrored(
             _where(chosen, images.flip(-1), images),

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
+from d3ke.draws import Draws
 from d3ke.errors import InvalidInputError
 
 CUT_OUT_SIZE = 128
@@ -45,7 +46,7 @@ class OccluderBank(nn.Module):
     def paste(
         self,
         images: Float[Tensor, "B 3 H W"],
-        generator: Generator,
+        draws: Draws,
         *,
         probability: float,
         most: int,
@@ -55,7 +56,7 @@ class OccluderBank(nn.Module):
 
         Args:
             images: RGB 0 .. 1.
-            generator: source of the random numbers.
+            draws: source of the random numbers.
             probability: of an image to get any.
             most: largest number of objects in an image.
             size: range of an object's longer side, in parts of the image's side.
@@ -63,8 +64,7 @@ class OccluderBank(nn.Module):
         count, device = len(images), images.device
 
         def uniform(low: float, high: float) -> Tensor:
-            drawn = torch.rand(count, generator=generator, device=generator.device)
-            return (low + (high - low) * drawn).to(device)
+            return low + (high - low) * draws.uniform(count, device)
 
         number = (uniform(0.0, 1.0) < probability) * (1 + uniform(0.0, float(most)).long())
         for index in range(most):

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from d3ke.arrays import IntArray
 from d3ke.errors import InvalidInputError
 from d3ke_platform.errors import UnwritableError
 
@@ -144,8 +146,8 @@ def read_json(location: Location) -> Any:
         raise InvalidInputError(str(location), f"is not JSON ({error})") from error
 
 
-def write_table(location: Location, table: pa.Table) -> None:
-    """Write a Parquet file atomically."""
+def write_table(location: Location, table: pa.Table, *, group_rows: int | None = None) -> None:
+    """Write a Parquet file atomically; readers of parts read whole groups of `group_rows` rows."""
     sink = io.BytesIO()
     measured = {column for column in table.schema.names if _varies(table, column)}
     # Floating-point numbers that change from row to row: their first bytes are alike, so bytes
@@ -154,6 +156,7 @@ def write_table(location: Location, table: pa.Table) -> None:
         table,
         sink,
         compression="zstd",
+        row_group_size=group_rows,
         use_byte_stream_split=[
             _leaf(table, name) for name in table.schema.names if name in measured
         ],
@@ -196,6 +199,38 @@ def count_rows(location: Location) -> int:
             return int(pq.read_metadata(source).num_rows)
     except (OSError, pa.ArrowException) as error:
         raise InvalidInputError(str(location), f"cannot be read ({_reason(error)})") from error
+
+
+def group_sizes(location: Location) -> list[int]:
+    """Rows of every row group of a Parquet file; InvalidInputError as `read_table`."""
+    system, path = filesystem(location)
+    try:
+        with system.open_input_file(path) as source:
+            found = pq.read_metadata(source)
+    except (OSError, pa.ArrowException) as error:
+        raise InvalidInputError(str(location), f"cannot be read ({_reason(error)})") from error
+    return [found.row_group(index).num_rows for index in range(found.num_row_groups)]
+
+
+def read_rows(location: Location, columns: list[str], rows: IntArray) -> pa.Table:
+    """Rows [n] of a Parquet file in the order asked for; reads the row groups they lie in only.
+
+    Raises InvalidInputError as `read_table`.
+    """
+    system, path = filesystem(location)
+    try:
+        with system.open_input_file(path) as source:
+            file = pq.ParquetFile(source)
+            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            ends = np.cumsum(sizes)
+            groups = np.searchsorted(ends, rows, side="right")
+            needed, at = np.unique(groups, return_inverse=True)
+            table = file.read_row_groups(needed.tolist(), columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise InvalidInputError(str(location), f"cannot be read ({_reason(error)})") from error
+    kept = np.array(sizes)[needed]
+    firsts = np.cumsum(kept) - kept
+    return table.take(firsts[at] + rows - (ends[groups] - np.array(sizes)[groups]))
 
 
 def local_path(location: Location) -> Path:

@@ -14,6 +14,7 @@ from d3ke.augmentation import (
     sample_views,
     warp,
 )
+from d3ke.draws import Draws
 from d3ke.errors import InvalidInputError
 from d3ke.rotations import axis_angle_to_matrix
 
@@ -27,8 +28,8 @@ NOTHING = AugmentationConfig(
 )  # fmt: skip
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def seeded(seed: int = 0) -> Draws:
+    return Draws(torch.Generator().manual_seed(seed))
 
 
 def crop_cameras(count: int) -> torch.Tensor:

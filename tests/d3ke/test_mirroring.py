@@ -9,6 +9,7 @@ import pytest
 import torch
 from network_fixtures import full_body_head, random_estimate, target_of
 
+from d3ke.draws import Draws
 from d3ke.errors import InvalidInputError
 from d3ke.losses import Target
 from d3ke.mirroring import Mirror, mirror_intrinsics, mirror_rotation
@@ -76,8 +77,8 @@ def test_only_some_samples_are_mirrored() -> None:
     images = torch.arange(4, dtype=torch.uint8).expand(count, 3, 4, 4)
     intrinsics = torch.eye(3).expand(count, 3, 3)
     target = labels(count)
-    generator = torch.Generator().manual_seed(1)
-    changed = MIRROR.some(images, intrinsics, target, generator, 0.5)
+    draws = Draws(torch.Generator().manual_seed(1))
+    changed = MIRROR.some(images, intrinsics, target, draws, 0.5)
     turned = changed.images[:, 0, 0, 0] == 3
     assert 60 < int(turned.sum()) < 140
     rotation = torch.where(
@@ -86,7 +87,7 @@ def test_only_some_samples_are_mirrored() -> None:
     assert torch.equal(changed.target.root_rotation, rotation)
     assert changed.target.valid is None
     assert torch.linalg.det(changed.target.root_rotation) == pytest.approx(np.ones(count), abs=1e-5)
-    assert MIRROR.some(images, intrinsics, target, generator, 0.0).images.equal(images)
+    assert MIRROR.some(images, intrinsics, target, draws, 0.0).images.equal(images)
 
 
 def test_a_model_that_is_not_symmetric_is_refused() -> None:

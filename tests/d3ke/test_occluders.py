@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from d3ke.augmentation import AugmentationConfig, augment
+from d3ke.draws import Draws
 from d3ke.errors import InvalidInputError
 from d3ke.occluders import CUT_OUT_SIZE, OccluderBank
 
@@ -35,7 +36,7 @@ def bank(tmp_path: Path) -> OccluderBank:
 def pasted(bank: OccluderBank, count: int = 64, **changes) -> torch.Tensor:
     options = {"probability": 1.0, "most": 1, "size": (0.3, 0.3)} | changes
     images = torch.full((count, 3, 80, 80), GREY)
-    return bank.paste(images, torch.Generator().manual_seed(3), **options)
+    return bank.paste(images, Draws(torch.Generator().manual_seed(3)), **options)
 
 
 def test_objects_are_cut_to_their_outline(bank: OccluderBank) -> None:
@@ -79,8 +80,8 @@ def test_augmentation_pastes_them(bank: OccluderBank) -> None:
     turns = torch.eye(3).expand(2, 3, 3)
 
     def seen(occluders: OccluderBank | None) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(0)
-        return augment(images, intrinsics, turns, 64, generator, quiet, 1.25, occluders)[0]
+        draws = Draws(torch.Generator().manual_seed(0))
+        return augment(images, intrinsics, turns, 64, draws, quiet, 1.25, occluders)[0]
 
     torch.testing.assert_close(seen(None), torch.full((2, 3, 64, 64), 64 / 255))
     assert (seen(bank)[:, 0] > 0.9).any() or (seen(bank)[:, 1] > 0.9).any()

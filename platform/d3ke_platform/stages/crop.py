@@ -27,6 +27,8 @@ from d3ke_platform.stages.detect import (
 
 JPEG_QUALITY = 92
 DETECTION_SMOOTHING_S = 0.05
+CROPS_TOGETHER = 256
+"""Rows of a row group: what streaming training reads and holds in one piece."""
 
 
 class CropRecording:
@@ -63,7 +65,9 @@ class CropRecording:
             count=item["label_count"],
         )
         table = CROPS.to_arrow(columns)
-        storage.write_table(self._data.crop_uri(item["recording_id"]), table)
+        storage.write_table(
+            self._data.crop_uri(item["recording_id"]), table, group_rows=CROPS_TOGETHER
+        )
         return [
             {
                 "recording_id": item["recording_id"],

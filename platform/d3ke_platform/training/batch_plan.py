@@ -17,7 +17,7 @@ class BatchPlan:
     Every sample belongs for good to one of `batch_size` slots, and step k of an epoch takes the
     k-th sample of each slot's own shuffled order. A worker owns every `world_size`-th slot: it
     needs to hold only its own samples, and yet the samples of a step are the same for any number
-    of workers. Slots that are one sample short repeat one.
+    of workers, also one that does not divide the batch. Slots that are one sample short repeat one.
     """
 
     count: int
@@ -29,21 +29,12 @@ class BatchPlan:
     rank: int = 0
 
     def __post_init__(self) -> None:
-        if self.count < self.world_size:
-            raise InvalidInputError(
-                "training set", f"{self.count} samples for {self.world_size} workers"
-            )
-        if self.batch_size % self.world_size:
-            raise InvalidInputError(
-                "batch_size",
-                f"{self.batch_size} samples do not divide among {self.world_size} workers",
-                "Use a multiple of the number of workers.",
-            )
+        require_shares(self.count, self.batch_size, self.world_size)
 
     @property
     def slots(self) -> int:
         """Samples of a step; fewer than `batch_size` when the data set is smaller than that."""
-        return min(self.batch_size, self.count // self.world_size * self.world_size)
+        return min(self.batch_size, self.count)
 
     @property
     def steps(self) -> int:
@@ -52,20 +43,46 @@ class BatchPlan:
 
     def owned(self) -> IntArray:
         """Samples this worker reads in the course of an epoch, [n], ascending."""
-        return np.sort(np.concatenate([self._members(slot) for slot in self._owned_slots()]))
+        return np.sort(np.concatenate([self._members(slot) for slot in self.places()]))
 
     def epoch(self, epoch: int) -> IntArray:
-        """Samples of this worker at every step of `epoch`, [steps, slots / world_size]."""
+        """Samples of this worker at every step of `epoch`, [steps, its slots]."""
         columns = []
-        for slot in self._owned_slots():
+        for slot in self.places():
             members = self._members(slot)
             order = np.random.default_rng((self.seed, epoch, slot)).permutation(members)
             columns.append(np.resize(order, self.steps))
         return np.stack(columns, axis=1)
 
-    def _owned_slots(self) -> range:
-        return range(self.rank, self.slots, self.world_size)
+    def places(self) -> range:
+        """Slots of this worker: the places of its samples in the batch of all workers."""
+        return places(self.slots, self.rank, self.world_size)
 
     def _members(self, slot: int) -> IntArray:
         order = np.random.default_rng(self.seed).permutation(self.count)
         return order[slot :: self.slots]
+
+
+def places(slots: int, rank: int, world_size: int) -> range:
+    """Places that a worker has in a batch of `slots` samples."""
+    return range(rank, slots, world_size)
+
+
+def require_shares(count: int, batch_size: int, world_size: int) -> None:
+    """Check that every worker gets a sample of each step.
+
+    Raises:
+        InvalidInputError: fewer samples, or a smaller batch, than workers.
+    """
+    if count < world_size:
+        raise InvalidInputError(
+            "training set",
+            f"{count} samples for {world_size} workers",
+            f"Use --workers {max(1, count)} or fewer.",
+        )
+    if batch_size < world_size:
+        raise InvalidInputError(
+            "batch_size",
+            f"{batch_size} samples for {world_size} workers",
+            f"Use a batch of at least {world_size}, or --workers {batch_size}.",
+        )

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,6 +17,8 @@ from torch import Tensor
 
 WEIGHTS, AVERAGE, BEST = "weights.safetensors", "average.safetensors", "best.safetensors"
 OPTIMIZER, PROGRESS = "optimizer.pt", "progress.json"
+_NAME, _UNFINISHED = "checkpoint_", ".unfinished_"
+_KEPT = 2
 
 
 @dataclass
@@ -29,23 +35,115 @@ class Progress:
     """One row of metrics per epoch."""
 
 
-def save_checkpoint(
-    folder: Path,
-    *,
-    weights: dict[str, Tensor],
-    average: dict[str, Tensor] | None,
-    best: dict[str, Tensor],
-    optimizer: dict[str, Any],
-    progress: Progress,
-) -> None:
-    """Write the state into the existing `folder`: safetensors for weights, PyTorch's own format
-    for the optimiser (read back with `weights_only`)."""
-    write_weights(weights, folder / WEIGHTS)
-    write_weights(best, folder / BEST)
-    if average is not None:
-        write_weights(average, folder / AVERAGE)
-    torch.save(optimizer, folder / OPTIMIZER)
-    (folder / PROGRESS).write_text(json.dumps(asdict(progress)))
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """Copy of a training's state on the CPU, which can be written while training goes on."""
+
+    weights: dict[str, Tensor]
+    average: dict[str, Tensor] | None
+    best: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    progress: str
+    """JSON of the `Progress`."""
+    finished_epochs: int
+
+    @classmethod
+    def take(
+        cls,
+        *,
+        weights: dict[str, Tensor],
+        average: dict[str, Tensor] | None,
+        best: dict[str, Tensor],
+        optimizer: dict[str, Any],
+        progress: Progress,
+    ) -> Snapshot:
+        """Copy everything but `best`, which must be a copy already."""
+        return cls(
+            weights=_copied(weights),
+            average=_copied(average),
+            best=best,
+            optimizer=_copied(optimizer),
+            progress=json.dumps(asdict(progress)),
+            finished_epochs=progress.finished_epochs,
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write the checkpoint `folder`, whole or not at all: safetensors for weights, PyTorch's
+        own format for the optimiser (read back with `weights_only`)."""
+        fresh = folder.with_name(f"{_UNFINISHED}{folder.name}-{uuid4().hex[:8]}")
+        fresh.mkdir(parents=True)
+        try:
+            write_weights(self.weights, fresh / WEIGHTS)
+            write_weights(self.best, fresh / BEST)
+            if self.average is not None:
+                write_weights(self.average, fresh / AVERAGE)
+            torch.save(self.optimizer, fresh / OPTIMIZER)
+            (fresh / PROGRESS).write_text(self.progress)
+            # The name must not reach the disk before the contents do.
+            for file in (*fresh.iterdir(), fresh):
+                _sync(file)
+            fresh.rename(folder)
+            _sync(folder.parent)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+
+
+class CheckpointStore:
+    """Checkpoints of one training in `folder`, written by a thread; the last two are kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Start to write; waits until the checkpoint before this one is written."""
+        self.wait()
+        self._writing = self._pool.submit(self._write, snapshot)
+
+    def wait(self) -> None:
+        """Until nothing is being written; raises what the writing ran into."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, snapshot: Snapshot) -> None:
+        snapshot.write(self._folder / f"{_NAME}{snapshot.finished_epochs:06d}")
+        for old in finished_checkpoints(self._folder)[:-_KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def finished_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints of a `CheckpointStore`, oldest first; half-written ones do not count."""
+    found = sorted(folder.glob(f"{_NAME}*"))
+    # Written last; a copy of a run may have been broken off.
+    return [path for path in found if (path / PROGRESS).exists()]
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what writers that were killed left in a folder of checkpoints."""
+    for left in folder.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {name: _copied(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_copied(part) for part in value)
+    return value
+
+
+def _sync(path: Path) -> None:
+    """Make sure that a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_weights(state: dict[str, Tensor], path: Path) -> None:

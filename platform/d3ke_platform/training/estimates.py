@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from d3ke.augmentation import AugmentationConfig, augment
+from d3ke.draws import Draws
 from d3ke.errors import InvalidInputError
 from d3ke.networks.bundle import load_bundle
 from d3ke.occluders import OccluderBank
@@ -34,7 +35,7 @@ from d3ke_platform.stages.estimate import (
     estimates_table,
 )
 from d3ke_platform.storage import DataSet, exists, read_table, write_table
-from d3ke_platform.training.loader import decode_crop
+from d3ke_platform.training.crop_files import decode_crops
 
 _BATCH = 64
 
@@ -66,10 +67,10 @@ class EstimateForTraining:
         if exists(item["estimates_uri"]):
             return [{"recording_id": recording_id, "frames": 0}]
         columns = CROPS.to_numpy(read_table(item["crops_uri"]))
-        generator = torch.Generator(self._device).manual_seed(item["seed"])
+        draws = Draws(torch.Generator(self._device).manual_seed(item["seed"]))
         count = len(columns["frame"])
         parts = [
-            self._estimate(columns, slice(start, start + _BATCH), generator)
+            self._estimate(columns, slice(start, start + _BATCH), draws)
             for start in range(0, count, _BATCH)
         ]
         estimate = EstimateArrays(*(np.concatenate(values) for values in zip(*parts, strict=True)))
@@ -85,10 +86,9 @@ class EstimateForTraining:
 
     @torch.inference_mode()
     def _estimate(
-        self, columns: dict[str, np.ndarray], rows: slice, generator: torch.Generator
+        self, columns: dict[str, np.ndarray], rows: slice, draws: Draws
     ) -> EstimateArrays:
-        crops = np.stack([decode_crop(jpeg) for jpeg in columns["jpeg"][rows]])
-        images = torch.from_numpy(crops).to(self._device).permute(0, 3, 1, 2).contiguous()
+        images = torch.from_numpy(decode_crops(list(columns["jpeg"][rows]))).to(self._device)
         intrinsics = torch.tensor(columns["crop_intrinsics"][rows], dtype=torch.float32)
         # The turn of the camera is what augmentation does to the identity.
         upright = torch.eye(3, device=self._device).expand(len(images), 3, 3)
@@ -99,7 +99,7 @@ class EstimateForTraining:
             intrinsics.to(self._device),
             upright,
             size,
-            generator,
+            draws,
             self._config,
             margin,
             self._occluders,

@@ -11,16 +11,18 @@ from torch import Tensor
 
 from d3ke.arrays import BoolArray
 from d3ke.augmentation import augment, center_crop
+from d3ke.draws import Draws
 from d3ke.losses import d3ke_loss
 from d3ke.mirroring import Mirror
 from d3ke.networks.frame_network import FrameNetwork
 from d3ke.networks.prediction import Estimate, PredictionHead, mean_estimate
 from d3ke.occluders import OccluderBank
 from d3ke_platform.storage import DataSet
-from d3ke_platform.training.batch_plan import BatchPlan
 from d3ke_platform.training.error_sums import ErrorSums
-from d3ke_platform.training.loader import FrameBatch, FrameLoader
-from d3ke_platform.training.samples import Samples, load_jpegs, load_samples
+from d3ke_platform.training.frame_crops import make_frame_crops, share_places, streams
+from d3ke_platform.training.loader import FrameBatch, FrameLoader, ReadCrops
+from d3ke_platform.training.samples import Samples, load_samples
+from d3ke_platform.training.seeds import number_seed
 from d3ke_platform.training.sequences import frame_rate
 from d3ke_platform.training.settings import FrameTraining
 from d3ke_platform.training.task import Predict
@@ -57,23 +59,20 @@ class FrameTask:
         self._seed, self._worker, self._device = job.seed, worker, worker.device
         self._margin = float(data.crop["margin"])
         train = load_samples(data, "train", exclude_subjects=job.exclude_subjects)
-        self._plan = BatchPlan(
-            count=len(train),
-            batch_size=job.settings.batch_size,
-            seed=job.seed,
-            world_size=worker.world_size,
-            rank=worker.rank,
+        # On the CPU the network needs the cores itself.
+        threads = threads_per_worker(worker.world_size) if self._device.type != "cpu" else 1
+        self._crops = make_frame_crops(
+            data, train, job.settings, seed=job.seed, worker=worker, threads=threads
         )
-        self.steps_per_epoch = self._plan.steps
-        self.samples_per_epoch = self._plan.steps * self._plan.slots
-        self._owned = self._plan.owned()
-        self._train = self._loader(data, train.subset(self._owned))
+        self.steps_per_epoch = self._crops.steps
+        self.samples_per_epoch = self._crops.steps * self._crops.slots
         validation = load_samples(data, "validation")
         # Whole recordings, so that each worker sees neighbouring frames.
         mine = validation.recording % worker.world_size == worker.rank
         share = validation.subset(np.flatnonzero(mine))
         self._share, self._fps = share, frame_rate(data, validation.recording_ids)
-        self._validation = self._loader(data, share)
+        self._read_validation = crop_reader(data, share, job.settings)
+        self._validation = FrameLoader(share, self._device, threads=threads)
         self.module = make_frame_network(data, job, train).to(self._device)
         if job.settings.channels_last:
             self.module.to(memory_format=torch.channels_last)
@@ -89,30 +88,36 @@ class FrameTask:
         )
 
     def batches(self, epoch: int) -> Iterator[FrameBatch]:
-        steps = self._plan.epoch(epoch)
-        return self._train.batches(np.searchsorted(self._owned, rows) for rows in steps)
+        places = torch.tensor(share_places(self._crops, self._worker), device=self._device)
+        for step, batch in enumerate(self._crops.epoch(epoch)):
+            # The same numbers for a sample whichever worker has it.
+            generator = torch.Generator(self._device).manual_seed(
+                number_seed(self._seed, epoch, step)
+            )
+            draws = Draws(generator, total=self._crops.slots, places=places)
+            yield batch._replace(draws=draws)
 
     def losses(self, predict: Predict, batch: FrameBatch) -> dict[str, Tensor]:
-        # Drawn from the global generator, which the loop seeds per epoch and worker.
-        generator = torch.Generator(self._device).manual_seed(int(torch.randint(2**62, ())))
-        images, intrinsics, target = batch
+        images, intrinsics, target, draws = batch
+        assert draws is not None
         if self._mirror is not None:
             probability = self.settings.augmentation.mirror_probability
             images, intrinsics, target = self._mirror.some(
-                images, intrinsics, target, generator, probability
+                images, intrinsics, target, draws, probability
             )
         images, root_rotation = augment(
             images,
             intrinsics,
             target.root_rotation,
             self.settings.image_size,
-            generator,
+            draws,
             self.settings.augmentation,
             self._margin,
             self._occluders,
         )
         target = target._replace(root_rotation=root_rotation)
-        return d3ke_loss(self._head, predict(self._layout(images)), target, self._weights)
+        estimate = predict(self._layout(images))
+        return d3ke_loss(self._head, estimate, target, self._weights, self._worker.mean_count)
 
     def validate(self, predict: Predict) -> ErrorSums:
         sums = ErrorSums(METRICS, self._device)
@@ -120,7 +125,7 @@ class FrameTask:
         count = len(self._share)
         rows = [np.arange(first, min(first + size, count)) for first in range(0, count, size)]
         angles = []
-        for batch in self._validation.batches(rows):
+        for batch in self._validation.batches(rows, self._read_validation):
             images = center_crop(batch.images, self.settings.image_size, self._margin)
             estimate = predict(self._layout(images))
             self._validator.add_frames(sums, estimate, batch.target)
@@ -138,10 +143,15 @@ class FrameTask:
             return images
         return images.contiguous(memory_format=torch.channels_last)
 
-    def _loader(self, data: DataSet, samples: Samples) -> FrameLoader:
-        # On the CPU the network needs the cores itself.
-        threads = threads_per_worker(self._worker.world_size) if self._device.type != "cpu" else 1
-        return FrameLoader(samples, load_jpegs(data, samples), self._device, threads=threads)
+
+def crop_reader(data: DataSet, samples: Samples, settings: FrameTraining) -> ReadCrops:
+    """Reads encoded crops of rows of `samples`: out of memory, or of the files where training
+    streams."""
+    table = samples.crop_table(data)
+    if streams(data, samples, settings):
+        return table.read
+    jpegs = table.read(np.arange(len(samples)))
+    return lambda rows: [jpegs[row] for row in rows]
 
 
 def neighbours(samples: Samples) -> BoolArray:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
 from d3ke.arrays import ImageArray, IntArray
-from d3ke.errors import InvalidInputError
+from d3ke.draws import Draws
 from d3ke.losses import Target
+from d3ke_platform.training.crop_files import decode_crops
 from d3ke_platform.training.samples import Samples
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+ReadCrops = Callable[[IntArray], list[bytes]]
+"""Encoded crops of rows [b] of a loader's samples."""
 
 
 class FrameBatch(NamedTuple):
@@ -26,14 +30,8 @@ class FrameBatch(NamedTuple):
     intrinsics: Tensor
     """[B,3,3] of the stored crops [px]."""
     target: Target
-
-
-def decode_crop(jpeg: bytes) -> ImageArray:
-    """JPEG bytes -> [H,W,3] RGB."""
-    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise InvalidInputError("a crop", "its JPEG bytes cannot be decoded", "Prepare it again.")
-    return image[:, :, ::-1]
+    draws: Draws | None = None
+    """Random numbers of its augmentation."""
 
 
 class FrameLoader:
@@ -42,19 +40,24 @@ class FrameLoader:
     Decoding releases Python's lock, so threads suffice and the encoded images exist once.
     """
 
-    def __init__(
-        self, samples: Samples, jpegs: list[bytes], device: torch.device, *, threads: int = 1
-    ) -> None:
-        self._samples, self._jpegs = samples, jpegs
-        self._device, self._threads = device, threads
+    def __init__(self, samples: Samples, device: torch.device, *, threads: int = 1) -> None:
+        self._samples, self._device, self._threads = samples, device, threads
 
-    def batches(self, steps: Iterable[IntArray]) -> Iterator[FrameBatch]:
+    def batches(self, steps: Iterable[IntArray], read: ReadCrops) -> Iterator[FrameBatch]:
         """Batches of the samples (rows of this loader's own samples) given for every step."""
-        for batch in prefetch(self._read, steps, threads=self._threads):
+
+        def load(rows: IntArray) -> FrameBatch:
+            return self._batch(rows, decode_crops(read(rows)))
+
+        for batch in prefetch(load, steps, threads=self._threads):
             yield move(batch, self._device)
 
-    def _read(self, rows: IntArray) -> FrameBatch:
-        images = np.stack([decode_crop(self._jpegs[row]) for row in rows])
+    def decoded(self, shares: Iterable[tuple[IntArray, ImageArray]]) -> Iterator[FrameBatch]:
+        """Batches of samples [b] that come with their pictures [b,3,H,W]."""
+        for rows, images in shares:
+            yield move(self._batch(rows, images), self._device)
+
+    def _batch(self, rows: IntArray, images: ImageArray) -> FrameBatch:
         samples = self._samples
         target = Target(
             coordinates=torch.from_numpy(samples.coordinates[rows]),
@@ -63,8 +66,10 @@ class FrameLoader:
             root_rotation=torch.from_numpy(samples.root_rotation[rows]),
             marker_mask=torch.from_numpy(samples.marker_mask[rows]),
         )
+        # Pictures out of shared memory are read-only, which PyTorch has no notion of.
+        pictures = images if images.flags.writeable else images.copy()
         return FrameBatch(
-            images=torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+            images=torch.from_numpy(pictures),
             intrinsics=torch.from_numpy(samples.intrinsics[rows]),
             target=target,
         )
@@ -86,15 +91,21 @@ def move(batch: FrameBatch, device: torch.device) -> FrameBatch:
 
 
 def prefetch(
-    read: Callable[[IntArray], FrameBatch], steps: Iterable[IntArray], *, threads: int
-) -> Iterator[FrameBatch]:
-    """Results of `read` in the order of `steps`, up to `threads + 1` of them computed ahead."""
-    waiting: deque[Future[FrameBatch]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+    make: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    threads: int,
+    ahead: int | None = None,
+) -> Iterator[Result]:
+    """Results of `make` in the order of `items`, made in threads; up to `ahead` of them (threads
+    + 1) before they are asked for."""
+    most = threads + 1 if ahead is None else ahead
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="prefetch") as pool:
         try:
-            for rows in steps:
-                waiting.append(pool.submit(read, rows))
-                if len(waiting) > threads + 1:
+            for item in items:
+                waiting.append(pool.submit(make, item))
+                if len(waiting) > most:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,9 +18,10 @@ from d3ke_platform.training.average import WeightAverage
 from d3ke_platform.training.checkpoint import Progress
 from d3ke_platform.training.failed_batch import save_failed_batch
 from d3ke_platform.training.schedule import Schedule
+from d3ke_platform.training.seeds import number_seed
 from d3ke_platform.training.task import Predict, Task
 from d3ke_platform.training.transfer import hold_statistics
-from d3ke_platform.training.worker import Worker, checkpoint_folder, share_statistics
+from d3ke_platform.training.worker import Worker, share_statistics
 
 
 class NonFiniteLossError(D3KEError):
@@ -56,8 +56,8 @@ class TrainingLoop:
     """Epochs of steps, validation and checkpoints for one `Task` on one `Worker`.
 
     `on_epoch` gets the metrics of every epoch, on rank 0 only. A checkpoint is written after each
-    epoch; a later loop with the same worker continues from it with the same results. A batch
-    whose loss is not finite is kept in the folder `failed_batches`.
+    epoch, while the next one is trained; a later loop with the same worker continues from it with
+    the same results. A batch whose loss is not finite is kept in the folder `failed_batches`.
     """
 
     def __init__(
@@ -74,7 +74,9 @@ class TrainingLoop:
         self._settings = task.settings
         self._schedule = Schedule(task.settings, task.steps_per_epoch)
         self._module = task.module
-        self._distributed = worker.distribute(task.module)
+        self._distributed = worker.distribute(
+            task.module, sync_batch_norm=task.settings.sync_batch_norm
+        )
         if self._settings.compile:
             self._distributed.compile()
         self._optimizer = torch.optim.AdamW(
@@ -100,9 +102,12 @@ class TrainingLoop:
         self._restore()
         if self._task.validate_untrained and not self._progress.history:
             self._finish_epoch(0, {}, started=time.perf_counter())
-        for epoch in range(self._progress.finished_epochs, self._settings.total_epochs):
-            started = time.perf_counter()
-            self._finish_epoch(epoch + 1, self._train_epoch(epoch), started=started)
+        try:
+            for epoch in range(self._progress.finished_epochs, self._settings.total_epochs):
+                started = time.perf_counter()
+                self._finish_epoch(epoch + 1, self._train_epoch(epoch), started=started)
+        finally:
+            self._worker.finish()
         progress = self._progress
         return StageResult(progress.best_epoch, progress.best_value, progress.history)
 
@@ -110,9 +115,9 @@ class TrainingLoop:
         """One pass over the training samples; mean loss terms and where the time went."""
         if self._schedule.place(epoch).first_of_phase:
             self._optimizer.state.clear()
-        # Drop-out and augmentation depend on the epoch alone, not on the epochs before it:
+        # Drop-out depends on the epoch alone, not on the epochs before it:
         # resumed and uninterrupted training agree.
-        torch.manual_seed(epoch_seed(self._seed, epoch, self._worker.rank))
+        torch.manual_seed(number_seed(self._seed, epoch, self._worker.rank))
         self._distributed.train()
         hold_statistics(self._module)
         predict = self._predict(self._distributed)
@@ -224,18 +229,17 @@ class TrainingLoop:
     def _save(self, row: dict[str, Any]) -> None:
         if self._average is not None:
             self._progress.average_updates = self._average.updates
-        with checkpoint_folder(self._worker) as folder:
-            if folder is not None:
-                saved.save_checkpoint(
-                    folder,
-                    weights=self._module.state_dict(),
-                    average=None if self._average is None else self._average.state(),
-                    best=self._best,
-                    optimizer=self._optimizer.state_dict(),
-                    progress=self._progress,
-                )
-            metrics = {name: value for name, value in row.items() if name != "stage"}
-            self._worker.report(metrics, folder)
+        snapshot = None
+        if self._worker.rank == 0:
+            snapshot = saved.Snapshot.take(
+                weights=self._module.state_dict(),
+                average=None if self._average is None else self._average.state(),
+                best=self._best,
+                optimizer=self._optimizer.state_dict(),
+                progress=self._progress,
+            )
+        metrics = {name: value for name, value in row.items() if name != "stage"}
+        self._worker.report(metrics, snapshot)
 
     def _restore(self) -> None:
         with self._worker.restore() as folder:
@@ -250,8 +254,3 @@ class TrainingLoop:
         if self._average is not None:
             self._average.module.load_state_dict(saved.load_weights(folder, saved.AVERAGE))
             self._average.updates = self._progress.average_updates
-
-
-def epoch_seed(seed: int, epoch: int, rank: int) -> int:
-    """A seed of its own for every epoch and worker."""
-    return int(np.random.SeedSequence((seed, epoch, rank)).generate_state(1, np.uint64)[0] >> 1)

@@ -11,6 +11,7 @@ from d3ke.arrays import BoolArray, FloatArray, IntArray
 from d3ke.errors import InvalidInputError
 from d3ke_platform.schema import CROPS, LABELS
 from d3ke_platform.storage import DataSet, exists, read_table
+from d3ke_platform.training.crop_files import CropTable
 
 _CROP_COLUMNS = ["frame", "trial_frame", "crop_intrinsics", "crop_rotation"]
 _LABEL_COLUMNS = [
@@ -60,6 +61,11 @@ class Samples:
             if f.name not in ("recording_ids", "dropped")
         }
         return Samples(recording_ids=self.recording_ids, dropped=self.dropped, **changed)
+
+    def crop_table(self, data: DataSet) -> CropTable:
+        """Where the crops of the samples lie."""
+        uris = tuple(data.crop_uri(name) for name in self.recording_ids)
+        return CropTable(uris=uris, recording=self.recording, row=self.row)
 
 
 def load_samples(data: DataSet, split: str, *, exclude_subjects: tuple[str, ...] = ()) -> Samples:
@@ -135,15 +141,3 @@ def match_frames(wanted: IntArray, available: IntArray) -> tuple[BoolArray, IntA
     row = order[place]
     found = (available[row] == wanted) & (wanted >= 0)
     return found, row[found]
-
-
-def load_jpegs(data: DataSet, samples: Samples) -> list[bytes]:
-    """The encoded crops of `samples`, in their order; only one recording is in memory besides."""
-    images: list[bytes] = [b""] * len(samples)
-    for index, recording_id in enumerate(samples.recording_ids):
-        places = np.flatnonzero(samples.recording == index)
-        if len(places):
-            column = read_table(data.crop_uri(recording_id), ["jpeg"]).column("jpeg")
-            for place in places:
-                images[place] = column[int(samples.row[place])].as_py()
-    return images

@@ -66,7 +66,7 @@ class SequenceTask:
     def __init__(self, job: SequenceJob, worker: Worker) -> None:
         data = DataSet.open(job.data, coordinates=job.coordinates)
         self.name, self.settings = job.name, job.settings
-        self._device = worker.device
+        self._worker, self._device = worker, worker.device
         train, recordings = load_split(data, "train", job.training_passes)
         self._fps = frame_rate(data, recordings)
         validation, recordings = load_split(data, "validation", (job.validation_estimates,))
@@ -97,7 +97,9 @@ class SequenceTask:
 
     def losses(self, predict: Predict, batch: Windows) -> dict[str, Tensor]:
         estimate = predict(batch.estimate, batch.valid)
-        return d3ke_loss(self._head, estimate, batch.target, self.settings.loss)
+        return d3ke_loss(
+            self._head, estimate, batch.target, self.settings.loss, self._worker.mean_count
+        )
 
     def validate(self, predict: Predict) -> ErrorSums:
         sums = ErrorSums(METRICS, self._device)

@@ -42,6 +42,9 @@ class StageSettings:
     """Number format of the network's products; losses and kinematics are always float32."""
     compile: bool = False
     """Compile the network with torch.compile: a minute at the start, then faster steps on a GPU."""
+    sync_batch_norm: bool = True
+    """Batch-norm layers use the statistics of all workers' samples, as one worker would; False
+    saves the workers an exchange per layer and step, and every worker normalises by itself."""
     selection_metric: SelectionMetric = "mae_all_deg"
     """The epoch with the lowest value on the validation subjects is kept."""
     loss: LossWeights = field(default_factory=LossWeights)
@@ -93,6 +96,13 @@ class FrameTraining(StageSettings):
     """Side of the square network input [px]."""
     channels_last: bool = True
     """Keep images as channels-last in memory, which convolutions prefer."""
+    loading: Literal["auto", "memory", "stream"] = "auto"
+    """Where the crops are during training: in the workers' memory, encoded, or streamed from their
+    files every epoch; auto streams sets of more than `memory_gb`."""
+    memory_gb: float = 4.0
+    """Most encoded crops that `auto` keeps in memory, of all workers together [GB]."""
+    shuffle_buffer: int = 8192
+    """Crops that are shuffled together when they are streamed."""
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     """Random changes of the crop camera and of the colours."""
     cross_fit_folds: int = 0
@@ -108,6 +118,9 @@ class FrameTraining(StageSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.network()
+        _one_of("loading", self.loading, ("auto", "memory", "stream"))
+        _at_least("memory_gb", self.memory_gb, 0.0)
+        _at_least("shuffle_buffer", self.shuffle_buffer, 1)
         if self.bundle and self.weights:
             raise InvalidInputError(
                 "frame.bundle and frame.weights",

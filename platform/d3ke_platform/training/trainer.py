@@ -138,6 +138,7 @@ def fit(
         "job": job,
         "progress": str(progress),
         "workers_on_node": resources.workers_on_node,
+        "cpus": resources.cpus,
         "deterministic": deterministic,
     }
     use_deterministic_algorithms(deterministic)
@@ -202,7 +203,7 @@ def train_on_worker(config: dict[str, Any]) -> D3KEError | None:
     # Of this machine's cores: the driver's machine may have others.
     torch.set_num_threads(threads_per_worker(config["workers_on_node"]))
     use_deterministic_algorithms(config["deterministic"])
-    worker = RayWorker()
+    worker = RayWorker(cpus=config["cpus"])
     job: Job = config["job"]
     task, error = _make_task(job, worker)
     if task is None:

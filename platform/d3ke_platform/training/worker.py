@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from d3ke_platform.training.checkpoint import (
+    CheckpointStore,
+    Snapshot,
+    finished_checkpoints,
+    remove_unfinished,
+)
+from d3ke_platform.training.shared_batch_norm import share_batch_norm
 
 
 class Worker(Protocol):
@@ -20,53 +28,76 @@ class Worker(Protocol):
     rank: int
     world_size: int
     device: torch.device
+    has_cluster: bool
+    """Whether Ray's nodes can read and decode for the workers."""
+    reserved_cpus: float
+    """CPUs of the cluster that the workers hold together."""
 
-    def distribute(self, module: nn.Module) -> nn.Module:
-        """The module with its gradients averaged over all workers."""
+    def distribute(self, module: nn.Module, *, sync_batch_norm: bool = True) -> nn.Module:
+        """The module with its gradients averaged over all workers, and with `sync_batch_norm` its
+        batch statistics taken over all of them (which changes `module`)."""
 
     def reduce(self, table: Tensor) -> Tensor:
         """Sum of `table` over all workers; all must call it."""
 
+    def mean_count(self, count: Tensor) -> Tensor:
+        """Mean over all workers of a number of frames, of which there is at least one in all."""
+
+    def share(self, make: Callable[[], Any]) -> Any:
+        """What `make` gives on rank 0, on all workers; all must call it."""
+
     def restore(self) -> AbstractContextManager[Path | None]:
         """Context: the folder of the last checkpoint, None at a fresh start."""
 
-    def report(self, metrics: dict[str, Any], folder: Path | None) -> None:
-        """Keep the checkpoint in `folder` (rank 0; None elsewhere). All workers must call it."""
+    def report(self, metrics: dict[str, Any], snapshot: Snapshot | None) -> None:
+        """Begin to keep `snapshot` (rank 0; None elsewhere). All workers must call it."""
+
+    def finish(self) -> None:
+        """Wait until everything reported is kept."""
 
 
 class LocalWorker:
-    """The only worker, in this process; checkpoints live in `folder`/last."""
+    """The only worker, in this process; checkpoints live in `folder`."""
 
-    rank, world_size = 0, 1
+    rank, world_size, has_cluster, reserved_cpus = 0, 1, False, 0.0
 
     def __init__(self, folder: Path, device: torch.device | None = None) -> None:
-        self._last = folder / "last"
+        self._folder, self._store = folder, CheckpointStore(folder)
         self.device = device or default_device()
 
-    def distribute(self, module: nn.Module) -> nn.Module:
+    def distribute(self, module: nn.Module, *, sync_batch_norm: bool = True) -> nn.Module:
         return module
 
     def reduce(self, table: Tensor) -> Tensor:
         return table
 
+    def mean_count(self, count: Tensor) -> Tensor:
+        return count.clamp(min=1)
+
+    def share(self, make: Callable[[], Any]) -> Any:
+        return make()
+
     @contextmanager
     def restore(self) -> Iterator[Path | None]:
-        yield self._last if self._last.exists() else None
+        remove_unfinished(self._folder)
+        finished = finished_checkpoints(self._folder)
+        yield finished[-1] if finished else None
 
-    def report(self, metrics: dict[str, Any], folder: Path | None) -> None:
-        if folder is None:
-            return
-        fresh = self._last.with_suffix(".new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.copytree(folder, fresh)
-        shutil.rmtree(self._last, ignore_errors=True)
-        fresh.rename(self._last)
+    def report(self, metrics: dict[str, Any], snapshot: Snapshot | None) -> None:
+        if snapshot is not None:
+            self._store.save(snapshot)
+
+    def finish(self) -> None:
+        self._store.wait()
 
 
 class RayWorker:
     """One worker of a `TorchTrainer`; needs to be made inside its train function."""
 
-    def __init__(self) -> None:
+    has_cluster = True
+
+    def __init__(self, *, cpus: float = 0.0) -> None:
+        """`cpus` of the cluster that each worker holds."""
         import ray.train
         import ray.train.torch
 
@@ -74,8 +105,13 @@ class RayWorker:
         context = ray.train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
         self.device = ray.train.torch.get_device()
+        self.reserved_cpus = cpus * self.world_size
+        self._written = threading.Event()
+        self._written.set()
 
-    def distribute(self, module: nn.Module) -> nn.Module:
+    def distribute(self, module: nn.Module, *, sync_batch_norm: bool = True) -> nn.Module:
+        if sync_batch_norm and self.world_size > 1:
+            share_batch_norm(module)
         # Buffers are constants of the skeleton, and batch-norm statistics, which the loop averages
         # once an epoch: sending them at every step would cost more than the gradients.
         return self._torch.prepare_model(
@@ -88,8 +124,23 @@ class RayWorker:
             torch.distributed.all_reduce(table)
         return table
 
+    def mean_count(self, count: Tensor) -> Tensor:
+        return self.reduce(count.float()).clamp(min=1) / self.world_size
+
+    def share(self, make: Callable[[], Any]) -> Any:
+        from ray import cloudpickle
+
+        # Ray's handles want Ray's pickle.
+        packed = [cloudpickle.dumps(make()) if self.rank == 0 else None]
+        if self.world_size > 1:
+            torch.distributed.broadcast_object_list(packed, device=self.device)
+        return cloudpickle.loads(packed[0])
+
     @contextmanager
     def restore(self) -> Iterator[Path | None]:
+        if self.rank == 0:
+            storage = self._train.get_context().get_storage()
+            remove_unfinished(Path(storage.experiment_fs_path))
         checkpoint = self._train.get_checkpoint()
         if checkpoint is None:
             yield None
@@ -97,19 +148,39 @@ class RayWorker:
             with checkpoint.as_directory() as folder:
                 yield Path(folder)
 
-    def report(self, metrics: dict[str, Any], folder: Path | None) -> None:
-        checkpoint = None if folder is None else self._train.Checkpoint.from_directory(str(folder))
-        self._train.report(metrics, checkpoint=checkpoint)
+    def report(self, metrics: dict[str, Any], snapshot: Snapshot | None) -> None:
+        checkpoint, upload = None, None
+        if snapshot is not None:
+            # One checkpoint is written at a time: each is a copy of all weights.
+            self._written.wait()
+            self._written.clear()
+            # Ray wants a folder to send away; the checkpoint is written to its place instead.
+            empty = tempfile.mkdtemp(prefix="d3ke-checkpoint-")
+            checkpoint = self._train.Checkpoint.from_directory(empty)
+            upload = self._writer(snapshot)
+        self._train.report(
+            metrics,
+            checkpoint=checkpoint,
+            checkpoint_upload_mode=self._train.CheckpointUploadMode.ASYNC,
+            checkpoint_upload_fn=upload,
+        )
 
+    def _writer(self, snapshot: Snapshot) -> Callable[[Any, str], Any]:
+        """What Ray Train's thread does with a report."""
+        storage = self._train.get_context().get_storage()
 
-@contextmanager
-def checkpoint_folder(worker: Worker) -> Iterator[Path | None]:
-    """A temporary folder for rank 0 to write a checkpoint into; None elsewhere."""
-    if worker.rank:
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="d3ke-checkpoint-") as folder:
-        yield Path(folder)
+        def write(empty: Any, name: str) -> Any:
+            try:
+                folder = Path(storage.experiment_fs_path) / name
+                snapshot.write(folder)
+            finally:
+                self._written.set()
+            return self._train.Checkpoint(str(folder), filesystem=storage.storage_filesystem)
+
+        return write
+
+    def finish(self) -> None:
+        self._written.wait()
 
 
 def default_device() -> torch.device:

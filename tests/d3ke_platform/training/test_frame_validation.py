@@ -32,7 +32,9 @@ def data(tmp_path_factory):
 
 
 def sums(data, rank, world_size):
-    worker = SimpleNamespace(rank=rank, world_size=world_size, device=torch.device("cpu"))
+    worker = SimpleNamespace(
+        rank=rank, world_size=world_size, device=torch.device("cpu"), has_cluster=False
+    )
     task = FrameJob(data=data.root, settings=SETTINGS, seed=1).task(worker)
     # Channels that differ from picture to picture, so that the estimates move.
     torch.manual_seed(2)

@@ -54,9 +54,11 @@ def test_epochs_are_shuffled_differently_and_reproducibly():
     assert not np.array_equal(plan.epoch(0), other.epoch(0))
 
 
-def test_batch_must_divide_among_the_workers():
-    with pytest.raises(InvalidInputError, match=r"batch_size: 9 samples .* 2 workers"):
-        plans(50, 9, 2)
+def test_every_worker_gets_a_sample_of_a_step():
+    with pytest.raises(
+        InvalidInputError, match=r"batch_size: 3 samples for 4 workers.*--workers 3"
+    ):
+        plans(50, 3, 4)
 
 
 def test_fewer_samples_than_workers():

@@ -25,6 +25,10 @@ from d3ke_platform.training.worker import LocalWorker
 CPU = torch.device("cpu")
 
 
+def last(folder):
+    return saved.finished_checkpoints(folder)[-1]
+
+
 def run_loop(folder, settings, **task):
     rows = []
     worker = LocalWorker(folder, CPU)
@@ -38,7 +42,7 @@ def test_loss_falls_and_the_best_epoch_is_kept(tmp_path):
     best = min(rows, key=lambda row: row["val_mae_all_deg"])
     assert (result.best_epoch, result.best_value) == (best["epoch"], best["val_mae_all_deg"])
     module = torch.nn.Sequential(torch.nn.Dropout(0.1), torch.nn.Linear(6, 1)).eval()
-    module.load_state_dict(load_weights(tmp_path / "last"))
+    module.load_state_dict(load_weights(last(tmp_path)))
     worker = LocalWorker(tmp_path, CPU)
     errors = ToyTask(toy_settings(), worker).validate(module)
     assert errors.means()["mae_all_deg"] == pytest.approx(result.best_value, abs=1e-6)
@@ -64,13 +68,13 @@ def test_resumed_training_equals_an_uninterrupted_one(tmp_path, ema_decay):
     worker = LocalWorker(tmp_path / "parts", CPU)
     with pytest.raises(KilledError):
         TrainingLoop(ToyTask(settings, worker), worker, seed=3, on_epoch=kill_after_second).run()
-    assert load_progress(tmp_path / "parts" / "last").finished_epochs == 2
+    assert load_progress(last(tmp_path / "parts")).finished_epochs == 2
     result, rows = run_loop(tmp_path / "parts", settings)
     assert [row["epoch"] for row in rows] == [3, 4, 5]
     assert len(result.history) == 5
     for name in (saved.WEIGHTS, saved.BEST):
-        whole = load_weights(tmp_path / "whole" / "last", name)
-        parts = load_weights(tmp_path / "parts" / "last", name)
+        whole = load_weights(last(tmp_path / "whole"), name)
+        parts = load_weights(last(tmp_path / "parts"), name)
         for key, value in whole.items():
             np.testing.assert_allclose(parts[key], value, atol=1e-6)
 
@@ -152,15 +156,15 @@ def test_untrained_network_can_be_the_best(tmp_path):
     assert "loss_total" not in rows[0]
     assert result.best_epoch == 0
     untrained = ToyTask(settings, LocalWorker(tmp_path, CPU)).module.state_dict()
-    kept = load_weights(tmp_path / "last")
+    kept = load_weights(last(tmp_path))
     assert all(torch.equal(kept[name], untrained[name]) for name in kept)
 
 
 def test_average_of_weights_is_what_is_validated(tmp_path):
     run_loop(tmp_path, toy_settings(ema_decay=0.99, epochs=(1,)))
-    weights = load_weights(tmp_path / "last", saved.WEIGHTS)
-    average = load_weights(tmp_path / "last", saved.AVERAGE)
-    best = load_weights(tmp_path / "last", saved.BEST)
+    weights = load_weights(last(tmp_path), saved.WEIGHTS)
+    average = load_weights(last(tmp_path), saved.AVERAGE)
+    best = load_weights(last(tmp_path), saved.BEST)
     assert all(torch.equal(best[name], average[name]) for name in best)
     assert any(not torch.equal(best[name], weights[name]) for name in best)
 

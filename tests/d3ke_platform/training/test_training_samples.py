@@ -11,8 +11,9 @@ from d3ke.errors import InvalidInputError
 from d3ke_platform.schema import CROPS, LABELS
 from d3ke_platform.storage import read_table
 from d3ke_platform.training.batch_plan import BatchPlan
-from d3ke_platform.training.loader import FrameLoader, decode_crop
-from d3ke_platform.training.samples import load_jpegs, load_samples
+from d3ke_platform.training.crop_files import decode_crop
+from d3ke_platform.training.loader import FrameLoader
+from d3ke_platform.training.samples import load_samples
 
 CPU = torch.device("cpu")
 
@@ -57,9 +58,10 @@ def test_batches_pair_each_image_with_its_label(data):
     plan = BatchPlan(count=len(samples), batch_size=8, seed=1, world_size=2, rank=1)
     owned = plan.owned()
     share = samples.subset(owned)
-    loader = FrameLoader(share, load_jpegs(data, share), CPU, threads=2)
+    loader = FrameLoader(share, CPU, threads=2)
     steps = plan.epoch(0)
-    batches = list(loader.batches(np.searchsorted(owned, rows) for rows in steps))
+    read = share.crop_table(data).read
+    batches = list(loader.batches((np.searchsorted(owned, rows) for rows in steps), read))
     assert len(batches) == plan.steps
     for rows, batch in zip(steps, batches, strict=True):
         assert batch.images.shape == (4, 3, 40, 40)

@@ -10,6 +10,7 @@ import torch
 from fake_data import FACING, make_data_set
 
 from d3ke.augmentation import AugmentationConfig, augment
+from d3ke.draws import Draws
 from d3ke.losses import LossWeights
 from d3ke.networks import load_bundle
 from d3ke_platform.schema import ESTIMATES, LABELS
@@ -25,6 +26,12 @@ from d3ke_platform.training.trainer import Resources, fit
 from d3ke_platform.training.worker import LocalWorker
 
 CPU = torch.device("cpu")
+
+
+def seeded(seed):
+    return Draws(torch.Generator().manual_seed(seed))
+
+
 FRAME = FrameTraining(
     backbone="resnet18_half",
     image_size=32,
@@ -144,7 +151,7 @@ def test_turning_back_undoes_the_turn_of_the_camera():
     intrinsics = torch.tensor([[40.0, 0, 19.5], [0, 40, 19.5], [0, 0, 1]]).expand(5, 3, 3)
     rotation = torch.from_numpy(FACING).float().expand(5, 3, 3)
     both = [
-        augment(crops, intrinsics, r, 32, torch.Generator().manual_seed(3), AugmentationConfig())[1]
+        augment(crops, intrinsics, r, 32, seeded(3), AugmentationConfig())[1]
         for r in (torch.eye(3).expand(5, 3, 3), rotation)
     ]
     turn, turned = both

@@ -161,7 +161,7 @@ def test_checkpoints_go_when_a_trial_is_over_and_failed_batches_stay(tmp_path):
     search = make_search(tmp_path, trials=1)
     record = search.next()
     folder = search.ledger.folder(record.number)
-    for name in ("last", "failed_batches"):
+    for name in ("checkpoint_000003", "failed_batches"):
         (folder / name).mkdir()
     search.row(record.number, row(1, 2.0))
     search.end(record.number)
