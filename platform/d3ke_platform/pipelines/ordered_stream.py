@@ -9,6 +9,7 @@ order; then Ray deals them out in turn.
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ Finish = Callable[[Any], Mapping[str, np.ndarray]]
 
 _MOST_BLOCKS = 256
 """Blocks of unit numbers; a block's units are made one after the other."""
+_ROWS_TOGETHER = 4
+"""Rows that a task finishes; a task costs Ray some milliseconds."""
 _AHEAD = 2
 """Rows that a consumer fetches ahead."""
 
@@ -31,7 +34,6 @@ def ordered_streams(
     *,
     units: int,
     consumers: int,
-    reserved_cpus: float,
     memory_bytes: int,
 ) -> list[Any]:
     """Iterators for `read_stream`, one per consumer; picklable, made in a Ray worker.
@@ -43,20 +45,20 @@ def ordered_streams(
         finish: turns each row into arrays.
         units: work units.
         consumers: processes that read, all at the same pace.
-        reserved_cpus: CPUs of the cluster that the consumers hold.
         memory_bytes: of the object store, for rows under way.
     """
     import ray
-    from ray.data import ActorPoolStrategy, DataContext, ExecutionResources, TaskPoolStrategy
+    from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
-    context = DataContext.get_current().copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # old settings are copied as well
+        context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = -1  # consumers pause, to validate for instance
     context.target_max_block_size = 1  # a block per row
     options = context.execution_options
     options.preserve_order = True
-    options.exclude_resources = ExecutionResources(cpu=reserved_cpus)
     options.resource_limits = options.resource_limits.copy(object_store_memory=memory_bytes)
     with DataContext.current(context):
         rows = (
@@ -71,7 +73,7 @@ def ordered_streams(
             .map_batches(
                 _finish,
                 fn_args=(finish,),
-                batch_size=1,
+                batch_size=_ROWS_TOGETHER,
                 compute=TaskPoolStrategy(),
                 num_cpus=1,
             )
@@ -100,6 +102,7 @@ class _Expander:
                 yield {"packed": [pickle.dumps(row)]}
 
 
-def _finish(batch: dict[str, Any], finish: Finish) -> dict[str, np.ndarray]:
-    (packed,) = batch["packed"]
-    return {name: np.asarray(values)[None] for name, values in finish(pickle.loads(packed)).items()}
+def _finish(batch: dict[str, Any], finish: Finish) -> Iterator[dict[str, np.ndarray]]:
+    for packed in batch["packed"]:
+        row = finish(pickle.loads(packed))
+        yield {name: np.asarray(values)[None] for name, values in row.items()}

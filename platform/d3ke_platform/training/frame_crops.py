@@ -183,7 +183,6 @@ class StreamedCrops:
             decode_share,
             units=(self._epochs - epoch) * self._plan.rounds,
             consumers=world_size,
-            reserved_cpus=self._worker.reserved_cpus,
             memory_bytes=int(_STREAM_MEMORY + 2 * encoded + decoded),
         )
 
