@@ -22,6 +22,11 @@ class Draws:
         """
         self.generator, self._total, self._places = generator, total, places
 
+    def first(self, count: int) -> Draws:
+        """Numbers for the first `count` of the own samples."""
+        places = torch.arange(count) if self._places is None else self._places[:count]
+        return Draws(self.generator, total=self._total or count, places=places)
+
     def uniform(
         self, count: int, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> Tensor:

@@ -137,6 +137,17 @@ class RunTracker:
         """Keep a copy of a file as an artifact."""
         self._client.log_artifact(self.run_id, str(path))
 
+    def log_picture(self, name: str, path: Path, *, step: int) -> None:
+        """An image that MLflow shows beside the metrics of its step."""
+        from mlflow import MlflowException
+        from PIL import Image
+
+        try:
+            with Image.open(path) as image:
+                self._client.log_image(self.run_id, image, key=name, step=step)
+        except (MlflowException, OSError) as error:
+            _LOG.warning("MLflow did not take the picture %s: %s", path, error)
+
     def log_folder(self, folder: Path, name: str) -> None:
         """Keep a copy of `folder` as the artifact `name`."""
         self._client.log_artifacts(self.run_id, str(folder), name)

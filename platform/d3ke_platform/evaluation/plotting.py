@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import cv2
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -87,6 +88,16 @@ def picture(
     with rc_context(_STYLE):
         figure.savefig(sink, format=kind, dpi=dpi)
     return Picture(title=heading, caption=caption, data_uri=data_uri(sink.getvalue(), kind))
+
+
+def pixels(figure: Figure, *, dpi: int = 100) -> ImageArray:
+    """The figure as an RGB image, uint8 [H,W,3]."""
+    sink = io.BytesIO()
+    with rc_context(_STYLE):
+        figure.savefig(sink, format="rgba", dpi=dpi)
+    width, height = (round(side * dpi) for side in figure.get_size_inches())
+    rgba = np.frombuffer(sink.getvalue(), np.uint8).reshape(height, width, 4)
+    return rgba[..., :3].copy()
 
 
 def data_uri(content: bytes, kind: str) -> str:

@@ -139,15 +139,26 @@ class Overlay:
     def _draw_person(self, image: ImageArray, row: int, factors: FloatArray, unit: float) -> None:
         _draw_box(image, self._boxes[row], factors, self._confidence[row] > 0, unit)
         points = (self._pixels[row] + 0.5) * factors - 0.5
-        ends = points[self._bones.pairs]
-        for thickness, shadow in ((4.5, True), (2.2, False)):
-            for (start, stop), color in zip(ends, self._bones.colors, strict=True):
-                if np.isfinite([start, stop]).all():
-                    _line(image, start, stop, _SHADOW if shadow else color, thickness * unit)
+        draw_bones(image, points, self._bones, unit)
         for point in points[self._joint_count :][self._bones.markers]:
             _dot(image, point, _MARKER, 1.8 * unit)
-        for (_, stop), color in zip(ends, self._bones.colors, strict=True):
-            _dot(image, stop, color, 2.6 * unit)
+
+
+def draw_bones(
+    image: ImageArray, points: FloatArray, bones: Bones, unit: float, color: Color | None = None
+) -> None:
+    """Draw lines between points [J+M,2] px in place, in their sides' colours or in `color`.
+
+    Lines are 2.2 `unit` wide; those with an end that is not finite are left out.
+    """
+    ends = points[bones.pairs]
+    colors = bones.colors if color is None else (color,) * len(bones.colors)
+    for thickness, shadow in ((4.5, True), (2.2, False)):
+        for (start, stop), own in zip(ends, colors, strict=True):
+            if np.isfinite([start, stop]).all():
+                _line(image, start, stop, _SHADOW if shadow else own, thickness * unit)
+    for (_, stop), own in zip(ends, colors, strict=True):
+        _dot(image, stop, own, 2.6 * unit)
 
 
 def write_overlay(

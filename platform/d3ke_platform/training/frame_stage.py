@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d3ke.arrays import BoolArray
+from d3ke.arrays import BoolArray, ImageArray, IntArray
 from d3ke.augmentation import augment, center_crop
 from d3ke.draws import Draws
 from d3ke.losses import d3ke_loss
@@ -21,6 +21,12 @@ from d3ke_platform.storage import DataSet
 from d3ke_platform.training.error_sums import ErrorSums
 from d3ke_platform.training.frame_crops import make_frame_crops, share_places, streams
 from d3ke_platform.training.loader import FrameBatch, FrameLoader, ReadCrops
+from d3ke_platform.training.pictures import (
+    Place,
+    choose_places,
+    curve_picture,
+    skeleton_picture,
+)
 from d3ke_platform.training.samples import Samples, load_samples
 from d3ke_platform.training.seeds import number_seed
 from d3ke_platform.training.sequences import frame_rate
@@ -70,6 +76,8 @@ class FrameTask:
         # Whole recordings, so that each worker sees neighbouring frames.
         mine = validation.recording % worker.world_size == worker.rank
         share = validation.subset(np.flatnonzero(mine))
+        self._data = data
+        self._places: Place | None = None
         self._share, self._fps = share, frame_rate(data, validation.recording_ids)
         self._read_validation = crop_reader(data, share, job.settings)
         self._validation = FrameLoader(share, self._device, threads=threads)
@@ -125,9 +133,7 @@ class FrameTask:
         count = len(self._share)
         rows = [np.arange(first, min(first + size, count)) for first in range(0, count, size)]
         angles = []
-        for batch in self._validation.batches(rows, self._read_validation):
-            images = center_crop(batch.images, self.settings.image_size, self._margin)
-            estimate = predict(self._layout(images))
+        for batch, estimate in self._estimates(predict, rows):
             self._validator.add_frames(sums, estimate, batch.target)
             angles.append(estimate.coordinates.float())
         if angles:
@@ -137,6 +143,45 @@ class FrameTask:
                 sums, torch.cat(angles)[None], labels[None], pairs[None], self._fps
             )
         return sums
+
+    def pictures(self, predict: Predict) -> dict[str, ImageArray]:
+        if self._places is None:
+            self._places = choose_places(self._data, self._share)
+        (batch, estimate), *_ = self._estimates(predict, [self._places.rows])
+        recording = int(self._share.recording[self._places.rows[0]])
+        rows = np.flatnonzero(self._share.recording == recording)
+        size = self.settings.batch_size
+        parts = [rows[first : first + size] for first in range(0, len(rows), size)]
+        angles = [one.coordinates.float().cpu() for _, one in self._estimates(predict, parts)]
+        known = self._share.coordinate_mask[rows]
+        return {
+            "skeletons": skeleton_picture(
+                batch.images.cpu().numpy(),
+                batch.intrinsics.cpu().numpy(),
+                self._places.pelvis,
+                self._head,
+                estimate,
+                batch.target,
+                self._data.predicted().bony_landmarks,
+            ),
+            "angles": curve_picture(
+                self._data.predicted(),
+                self._share.frame[rows] / self._fps,
+                {
+                    "label": np.where(known, self._share.coordinates[rows], np.nan),
+                    "per-frame": torch.cat(angles).numpy(),
+                },
+                self._share.recording_ids[recording],
+            ),
+        }
+
+    def _estimates(
+        self, predict: Predict, rows: list[IntArray]
+    ) -> Iterator[tuple[FrameBatch, Estimate]]:
+        """Validation samples, as they are, with their estimates."""
+        for batch in self._validation.batches(rows, self._read_validation):
+            images = center_crop(batch.images, self.settings.image_size, self._margin)
+            yield batch, predict(self._layout(images))
 
     def _layout(self, images: Tensor) -> Tensor:
         if not self.settings.channels_last:

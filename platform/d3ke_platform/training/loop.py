@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -14,9 +15,18 @@ from torch import Tensor, nn
 
 from d3ke.errors import D3KEError, InvalidInputError
 from d3ke_platform.training import checkpoint as saved
+from d3ke_platform.training import collectives
 from d3ke_platform.training.average import WeightAverage
 from d3ke_platform.training.checkpoint import Progress
 from d3ke_platform.training.failed_batch import save_failed_batch
+from d3ke_platform.training.memory_need import (
+    GPUMemory,
+    OutOfMemoryError,
+    first_samples,
+    fitting_samples,
+    sample_count,
+)
+from d3ke_platform.training.pictures import write_picture
 from d3ke_platform.training.schedule import Schedule
 from d3ke_platform.training.seeds import number_seed
 from d3ke_platform.training.task import Predict, Task
@@ -57,7 +67,9 @@ class TrainingLoop:
 
     `on_epoch` gets the metrics of every epoch, on rank 0 only. A checkpoint is written after each
     epoch, while the next one is trained; a later loop with the same worker continues from it with
-    the same results. A batch whose loss is not finite is kept in the folder `failed_batches`.
+    the same results. A batch whose loss is not finite is kept in the folder `failed_batches`, and
+    what the network makes of a few validation frames goes into the folder `pictures`, where there
+    is one; `on_epoch` gets their paths as "pictures".
     """
 
     def __init__(
@@ -68,9 +80,10 @@ class TrainingLoop:
         seed: int,
         on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
         failed_batches: Path | None = None,
+        pictures: Path | None = None,
     ) -> None:
         self._task, self._worker, self._seed, self._on_epoch = task, worker, seed, on_epoch
-        self._failed_batches = failed_batches
+        self._failed_batches, self._pictures = failed_batches, pictures
         self._settings = task.settings
         self._schedule = Schedule(task.settings, task.steps_per_epoch)
         self._module = task.module
@@ -98,6 +111,7 @@ class TrainingLoop:
 
         Raises:
             NonFiniteLossError: on all workers at once, before the optimiser step.
+            OutOfMemoryError: on the workers whose GPU is too small.
         """
         self._restore()
         if self._task.validate_untrained and not self._progress.history:
@@ -125,7 +139,13 @@ class TrainingLoop:
         waited, mark = 0.0, time.perf_counter()
         for step, batch in enumerate(self._task.batches(epoch)):
             waited += time.perf_counter() - mark
-            for name, value in self._step(predict, batch, epoch, step).items():
+            try:
+                losses = self._step(predict, batch, epoch, step)
+            except torch.OutOfMemoryError:
+                losses = None  # what the error's traceback holds is freed after this block
+            if losses is None:
+                raise self._does_not_fit(batch)
+            for name, value in losses.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value
             mark = time.perf_counter()
         names = sorted(sums)
@@ -169,6 +189,26 @@ class TrainingLoop:
             kept = str(save_failed_batch(batch, self._failed_batches, name))
         return NonFiniteLossError(self._task.name, epoch + 1, step, terms, kept)
 
+    def _does_not_fit(self, batch: Any) -> OutOfMemoryError:
+        """The error, with the number of samples that would have fitted."""
+        self._optimizer.zero_grad(set_to_none=True)
+        # A copy: gradients of the network itself would set off the exchange with other workers.
+        copied = copy.deepcopy(self._module).train()
+        hold_statistics(copied)
+        predict = self._predict(copied)
+
+        def run(count: int) -> None:
+            copied.zero_grad(set_to_none=True)
+            self._task.losses(predict, first_samples(batch, count))["total"].backward()
+
+        count, device = sample_count(batch), self._worker.device
+        trained = sum(p.numel() for p in self._module.parameters() if p.requires_grad)
+        state = 0 if self._optimizer.state else 8 * trained
+        with collectives.apart():
+            fitting = fitting_samples(run, count, GPUMemory(device), extra_bytes=state)
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+        return OutOfMemoryError(self._task.name, name, count, self._worker.world_size, fitting)
+
     def _finish_epoch(self, epoch: int, trained: dict[str, float], *, started: float) -> None:
         """Validate, choose, report and save after `epoch` (from 1; 0 = untrained)."""
         share_statistics(self._module, self._worker)
@@ -201,16 +241,29 @@ class TrainingLoop:
             row["samples_per_s"] = self._task.samples_per_epoch / train_s
         progress.history.append(row)
         if self._worker.rank == 0:
-            self._on_epoch(row)
+            self._on_epoch({**row, **self._draw(epoch)})
         self._save(row)
 
     @torch.no_grad()
+    def _draw(self, epoch: int) -> dict[str, Any]:
+        """Paths of new pictures, in the epochs that get some."""
+        every, last = self._settings.pictures_every, self._settings.total_epochs
+        if self._pictures is None or not every or (epoch % every and epoch != last):
+            return {}
+        folder, stem = self._pictures, f"{self._task.name}_epoch_{epoch:03d}"
+        drawn = self._task.pictures(self._predict(self._evaluated()))
+        paths = {name: write_picture(folder, f"{stem}_{name}", i) for name, i in drawn.items()}
+        return {"pictures": paths}
+
+    @torch.no_grad()
     def _validate(self) -> dict[str, float]:
-        module = self._module if self._average is None else self._average.module
-        module.eval()
-        errors = self._task.validate(self._predict(module))
+        errors = self._task.validate(self._predict(self._evaluated()))
         errors.table = self._worker.reduce(errors.table)
         return errors.means()
+
+    def _evaluated(self) -> nn.Module:
+        """The network that is validated, in evaluation mode."""
+        return (self._module if self._average is None else self._average.module).eval()
 
     def _predict(self, module: nn.Module) -> Predict:
         device = self._worker.device.type

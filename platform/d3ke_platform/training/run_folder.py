@@ -13,7 +13,15 @@ from d3ke_platform.storage import settings_hash
 from d3ke_platform.training.settings import TrainSettings
 
 # Where and with what a run is made may change between two starts of the same run.
-FREE = ("data", "output", "workers", "in_process", "max_failures", "experiment")
+FREE = (
+    "data",
+    "output",
+    "workers",
+    "workers_min",
+    "in_process",
+    "max_failures",
+    "experiment",
+)
 
 
 class RunMismatchError(UsageError):

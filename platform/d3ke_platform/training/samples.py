@@ -80,7 +80,13 @@ def load_samples(data: DataSet, split: str, *, exclude_subjects: tuple[str, ...]
     kept: list[dict[str, Any]] = []
     ids: list[str] = []
     dropped = {"recordings without crops": 0, "recordings without labels": 0, "frames": 0}
-    recordings = (r for r in data.recordings() if r["split"] == split)
+    recordings = [r for r in data.recordings() if r["split"] == split]
+    if not recordings:
+        raise InvalidInputError(
+            f"split {split!r} of data set {data.root}",
+            "has no subject",
+            "Prepare the data set with subjects for training and for validation.",
+        )
     for recording in sorted(recordings, key=lambda r: r["recording_id"]):
         if recording["subject"] in exclude_subjects:
             continue
@@ -102,6 +108,24 @@ def load_samples(data: DataSet, split: str, *, exclude_subjects: tuple[str, ...]
         )
     joined = {name: np.concatenate([columns[name] for columns in kept]) for name in kept[0]}
     return Samples(recording_ids=tuple(ids), dropped=dropped, **joined)
+
+
+def require_disjoint_splits(data: DataSet) -> None:
+    """Check that no person is in two splits: errors on people that were trained on mean nothing.
+
+    Raises:
+        InvalidInputError: names the first such subject.
+    """
+    splits: dict[str, set[str]] = {}
+    for row in (*data.subjects(), *data.recordings()):
+        splits.setdefault(row["subject"], set()).add(row["split"])
+    for subject, found in sorted(splits.items()):
+        if len(found) > 1:
+            raise InvalidInputError(
+                f"subject {subject!r} of data set {data.root}",
+                f"is in the splits {' and '.join(sorted(found))}",
+                "A person belongs to one split; prepare the data set again.",
+            )
 
 
 def _join(data: DataSet, recording_id: str, trial_id: str) -> tuple[dict[str, Any], int]:

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from d3ke.arrays import ImageArray
 from d3ke.losses import Target, d3ke_loss
 from d3ke.networks.prediction import Estimate, PredictionHead
 from d3ke.networks.sequence_network import SequenceNetwork
 from d3ke_platform.storage import DataSet
 from d3ke_platform.training.batch_plan import BatchPlan
 from d3ke_platform.training.error_sums import ErrorSums
+from d3ke_platform.training.pictures import curve_picture
 from d3ke_platform.training.samples import load_samples
 from d3ke_platform.training.sequences import (
     LabelledSequence,
@@ -71,6 +73,7 @@ class SequenceTask:
         self._fps = frame_rate(data, recordings)
         validation, recordings = load_split(data, "validation", (job.validation_estimates,))
         frame_rate(data, recordings)
+        self._predicted, self._first_recording = data.predicted(), recordings[0]
         settings = job.settings
         self._train = WindowSet(train, window=settings.window, stride=settings.window_stride)
         self._validation = WindowSet(
@@ -116,6 +119,20 @@ class SequenceTask:
                 sums, estimate.coordinates, batch.target.coordinates, pairs, self._fps
             )
         return sums
+
+    def pictures(self, predict: Predict) -> dict[str, ImageArray]:
+        batch = self._validation.batch(np.array([0]), self._device)
+        estimate = predict(batch.estimate, batch.valid)
+        inside = batch.valid[0].cpu()
+        known = (batch.target.coordinate_mask & batch.labelled()[..., None])[0]
+        angles = {
+            "label": torch.where(known, batch.target.coordinates[0], torch.nan),
+            "per-frame": batch.estimate.coordinates[0],
+            "sequence": estimate.coordinates[0].float(),
+        }
+        time_s = np.arange(int(inside.sum())) / self._fps
+        curves = {name: values.cpu()[inside].numpy() for name, values in angles.items()}
+        return {"angles": curve_picture(self._predicted, time_s, curves, self._first_recording)}
 
 
 def load_split(

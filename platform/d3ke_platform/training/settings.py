@@ -47,6 +47,9 @@ class StageSettings:
     saves the workers an exchange per layer and step, and every worker normalises by itself."""
     selection_metric: SelectionMetric = "mae_all_deg"
     """The epoch with the lowest value on the validation subjects is kept."""
+    pictures_every: int = 5
+    """Epochs from one set of pictures of validation frames to the next; the last epoch has one too;
+    0 = none."""
     loss: LossWeights = field(default_factory=LossWeights)
     """Weights of the loss terms."""
 
@@ -67,6 +70,7 @@ class StageSettings:
         _at_least("batch_size", self.batch_size, 1)
         _at_least("weight_decay", self.weight_decay, 0.0)
         _at_least("gradient_clip", self.gradient_clip, 0.0)
+        _at_least("pictures_every", self.pictures_every, 0)
         if not 0 <= self.ema_decay < 1:
             raise InvalidInputError("ema_decay", f"{self.ema_decay} is not in [0, 1)")
         _one_of("precision", self.precision, PRECISIONS)
@@ -224,6 +228,9 @@ class TrainSettings:
     """Seed of initial weights, sample order and augmentation."""
     workers: int = 0
     """Training workers; 0 = one per GPU of the cluster, or two on the CPU when it has none."""
+    workers_min: int = 0
+    """Fewest workers to go on with when nodes are lost or do not come; training then takes more of
+    them, up to `workers`, as there is room. 0 = always `workers`."""
     deterministic: bool = False
     """Use PyTorch's deterministic algorithms only: the same run gives the same weights to the last
     bit on the same machine, also when it was broken off and resumed; slower on a GPU."""
@@ -242,6 +249,12 @@ class TrainSettings:
                 "output", f"{self.output!r} is not a folder", "Use a shared folder for runs."
             )
         _at_least("workers", self.workers, 0)
+        if self.workers_min and not 0 < self.workers_min <= self.workers:
+            raise InvalidInputError(
+                "workers_min",
+                f"{self.workers_min} of at most {self.workers} workers",
+                "Give --workers too, no smaller than --workers-min.",
+            )
         _at_least("max_failures", self.max_failures, 0)
 
 

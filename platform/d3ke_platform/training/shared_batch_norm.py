@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from d3ke_platform.training import collectives
+
 
 class SharedBatchNorm(_BatchNorm):
     """A batch-norm layer that normalises with the statistics of all workers' samples.
@@ -50,10 +52,11 @@ class _Normalize(torch.autograd.Function):
         axes = [axis for axis in range(values.dim()) if axis != 1]
         # Sums in float64: a variance from sums of squares loses digits.
         own = values.numel() / values.shape[1]
-        variance, mean = torch.var_mean(values.float(), axes, correction=0)
+        wide = values if values.dtype == torch.float64 else values.float()
+        variance, mean = torch.var_mean(wide, axes, correction=0)
         mean, variance = mean.double(), variance.double()
         packed = torch.cat([own * mean, own * (variance + mean.square()), mean.new_tensor([own])])
-        torch.distributed.all_reduce(packed)
+        collectives.all_reduce(packed)
         count = packed[-1]
         mean, square = (packed[:-1] / count).chunk(2)
         variance = (square - mean.square()).clamp(min=0)
@@ -73,7 +76,7 @@ class _Normalize(torch.autograd.Function):
         # `scaled` takes mean and deviation for constants; what they pass on is the same for all
         # samples of all workers but for the place of each sample.
         packed = torch.cat([by_bias, by_weight]).double()
-        torch.distributed.all_reduce(packed)
+        collectives.all_reduce(packed)
         along_one, along_values = (packed / count).to(weight.dtype).chunk(2)
         inverse = (variance + ctx.eps).rsqrt()
         shape = [1, -1] + [1] * (values.dim() - 2)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from d3ke.arrays import ImageArray
 from d3ke_platform.training.error_sums import ErrorSums
 from d3ke_platform.training.settings import StageSettings
 
@@ -49,3 +50,6 @@ class Task(Protocol):
 
     def validate(self, predict: Predict) -> ErrorSums:
         """Errors over this worker's share of the validation subjects."""
+
+    def pictures(self, predict: Predict) -> dict[str, ImageArray]:
+        """What the network makes of a few validation frames, by name; asked for on rank 0 only."""

@@ -19,14 +19,21 @@ from d3ke_platform.training import checkpoint as saved
 from d3ke_platform.training.build_bundle import build_bundle
 from d3ke_platform.training.checkpoint import Progress
 from d3ke_platform.training.estimates import EstimatePass, make_estimates
+from d3ke_platform.training.frame_crops import streams
 from d3ke_platform.training.frame_stage import FrameJob
 from d3ke_platform.training.progress import EpochPrinter, ProgressWatcher, Row
 from d3ke_platform.training.run_folder import RunFolder
-from d3ke_platform.training.samples import load_samples
+from d3ke_platform.training.samples import load_samples, require_disjoint_splits
 from d3ke_platform.training.sequence_stage import SequenceJob
 from d3ke_platform.training.sequences import frame_rate
 from d3ke_platform.training.settings import TrainSettings
-from d3ke_platform.training.trainer import Job, Resources, choose_resources, fit
+from d3ke_platform.training.trainer import (
+    Job,
+    Resources,
+    choose_resources,
+    fit,
+    require_cpus_for_data,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +90,19 @@ class Training:
         self._data_hash = self._data.content_hash()
         self._run = RunFolder(settings, self._data_hash)
         self._resources = (
-            Resources(workers=0) if settings.in_process else choose_resources(settings.workers)
+            Resources(workers=0)
+            if settings.in_process
+            else choose_resources(settings.workers, settings.workers_min)
         )
+        require_disjoint_splits(self._data)
         # Loading the samples here finds unusable data before any worker is started.
         self._train = load_samples(self._data, "train")
         self._validation = load_samples(self._data, "validation")
         self._fps = frame_rate(
             self._data, self._train.recording_ids + self._validation.recording_ids
         )
+        if streams(self._data, self._train, settings.frame):
+            require_cpus_for_data(self._resources)
 
     def run(self) -> TrainSummary:
         """Do what is not done yet."""
@@ -293,5 +305,7 @@ def _epoch_logger(tracker: RunTracker) -> Callable[[Path], AbstractContextManage
     def on_row(row: Row) -> None:
         show(row)
         tracker.log_epoch(row)
+        for name, path in row.get("pictures", {}).items():
+            tracker.log_picture(f"{row['stage']}/{name}", Path(path), step=int(row["epoch"]))
 
     return lambda path: ProgressWatcher(path, on_row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from d3ke.errors import D3KEError, InvalidInputError
 from d3ke_platform import runtime
+from d3ke_platform.storage import write_bytes
 from d3ke_platform.training import checkpoint as saved
 from d3ke_platform.training.checkpoint import Progress
 from d3ke_platform.training.loop import NonFiniteLossError, TrainingLoop
@@ -24,6 +26,10 @@ FAILED_BATCHES = "failed_batches"
 WAIT_FOR_NODE_S, WAITS_FOR_NODE = 150, 4
 """Seconds and times that a training waits for CPUs or GPUs after it lost some: ten minutes, which a
 cloud needs for another machine. Ray's own way is to wait for ever."""
+_CPUS_FOR_DATA = 1.5
+"""One that decodes and half a one that reads."""
+PICTURES = "pictures"
+"""Folder beside the progress file for pictures of validation frames."""
 
 
 class TrainingFailedError(D3KEError):
@@ -66,19 +72,25 @@ class Resources:
     beside a training always finds a free slot."""
     workers_on_node: int = 1
     """Workers that share a machine's cores."""
+    workers_min: int = 0
+    """Fewest workers to go on with where nodes come and go; 0 = always `workers` of them."""
+    resize_every_s: float = 60.0
+    """How often more workers are started, up to `workers`, when there is room for them."""
 
     def scaling(self) -> Any:
         """The `ray.train.ScalingConfig`."""
         from ray.train import ScalingConfig
 
         per_worker = {"CPU": self.cpus} | ({"GPU": 1} if self.gpu else {})
+        elastic = 0 < self.workers_min < self.workers
         return ScalingConfig(
-            num_workers=self.workers,
+            num_workers=(self.workers_min, self.workers) if elastic else self.workers,
             use_gpu=self.gpu,
             resources_per_worker=per_worker,
             # GPUs of one machine are joined by faster links than machines. CPU workers reserve
             # less than they use: packed, they would all share one machine's cores.
             placement_strategy="PACK" if self.gpu else "SPREAD",
+            elastic_resize_monitor_interval_s=self.resize_every_s,
         )
 
 
@@ -90,11 +102,12 @@ class Trained:
     progress: Progress
 
 
-def choose_resources(workers: int) -> Resources:
-    """Resources for `workers` (0: one per GPU of the cluster, or two CPU workers without one).
+def choose_resources(workers: int, workers_min: int = 0) -> Resources:
+    """Resources for `workers` (0: one per GPU of the cluster, or two CPU workers without one), of
+    which `workers_min` may be enough (0: all are needed).
 
     Raises:
-        InvalidInputError: more workers than GPUs; each needs its own.
+        InvalidInputError: more workers needed than GPUs; each needs its own.
     """
     import ray
 
@@ -105,15 +118,39 @@ def choose_resources(workers: int) -> Resources:
     if count > ray.cluster_resources().get("GPU", 0) and gpus:
         on_node = 1  # an autoscaling cluster has yet to start its nodes
     if not gpus:
-        return Resources(workers=count, workers_on_node=on_node)
-    if count > gpus:
+        return Resources(workers=count, workers_min=workers_min, workers_on_node=on_node)
+    needed = workers_min or count
+    if needed > gpus:
         raise InvalidInputError(
-            "workers", f"{count} workers for {gpus} GPUs", f"Use --workers {gpus} or fewer."
+            "workers", f"{needed} workers for {gpus} GPUs", f"Use --workers {gpus} or fewer."
         )
     share = runtime.total_cpus() / gpus
     return Resources(
-        workers=count, gpu=True, cpus=max(1.0, min(4.0, share - 1)), workers_on_node=on_node
+        workers=count,
+        workers_min=workers_min,
+        gpu=True,
+        cpus=max(1.0, min(4.0, share - 1)),
+        workers_on_node=on_node,
     )
+
+
+def require_cpus_for_data(resources: Resources) -> None:
+    """Check that Ray Data finds CPUs beside the workers, to read and decode.
+
+    Raises:
+        InvalidInputError: it would wait for ever.
+    """
+    import ray
+
+    total = ray.cluster_resources().get("CPU", 0.0)
+    taken = (resources.workers_min or resources.workers) * resources.cpus
+    if resources.workers and total - taken < _CPUS_FOR_DATA:
+        raise InvalidInputError(
+            "streaming crops",
+            f"needs {_CPUS_FOR_DATA:g} CPUs beside the workers; the cluster has {total:g} "
+            f"and the workers hold {taken:g}",
+            "Use fewer --workers, more CPUs, or --frame.loading memory.",
+        )
 
 
 def fit(
@@ -138,7 +175,7 @@ def fit(
         "job": job,
         "progress": str(progress),
         "workers_on_node": resources.workers_on_node,
-        "cpus": resources.cpus,
+        "failure": str(folder / f"{run_name}.failure"),
         "deterministic": deterministic,
     }
     use_deterministic_algorithms(deterministic)
@@ -150,6 +187,7 @@ def fit(
             seed=job.seed,
             on_epoch=lambda row: append_row(progress, row),
             failed_batches=progress.parent / FAILED_BATCHES,
+            pictures=progress.parent / PICTURES,
         ).run()
         with worker.restore() as last:
             return _read(last)
@@ -184,9 +222,13 @@ def _fit_with_ray(
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
+    failure = Path(config["failure"])
+    failure.unlink(missing_ok=True)  # of an earlier call: what it was may have been remedied
     try:
         result = trainer.fit()
     except RayTrainingFailedError as error:
+        if failure.exists():
+            raise read_failure(failure) from error
         reason = str(error).strip().splitlines()[-1].rstrip(".")
         raise TrainingFailedError(config["job"].name, str(folder), reason) from error
     if isinstance(result.return_value, D3KEError):
@@ -198,12 +240,17 @@ def train_on_worker(config: dict[str, Any]) -> D3KEError | None:
     """What every Ray worker runs.
 
     Errors that would only happen again are returned, not raised, because Ray would restart the
-    workers for them. They are met by all workers at once, so that none waits for another.
+    workers for them. They are met by all workers at once, so that none waits for another. One that
+    a single worker meets is written down and raised, which ends the others; all find it when Ray
+    starts them again.
     """
+    known = Path(config["failure"])
+    if known.exists():
+        return read_failure(known)
     # Of this machine's cores: the driver's machine may have others.
     torch.set_num_threads(threads_per_worker(config["workers_on_node"]))
     use_deterministic_algorithms(config["deterministic"])
-    worker = RayWorker(cpus=config["cpus"])
+    worker = RayWorker()
     job: Job = config["job"]
     task, error = _make_task(job, worker)
     if task is None:
@@ -215,12 +262,23 @@ def train_on_worker(config: dict[str, Any]) -> D3KEError | None:
         seed=job.seed,
         on_epoch=lambda row: append_row(path, row),
         failed_batches=path.parent / FAILED_BATCHES,
+        pictures=path.parent / PICTURES,
     )
     try:
         loop.run()
     except NonFiniteLossError as failure:
         return failure
+    except D3KEError as failure:
+        write_bytes(known, pickle.dumps(failure))
+        raise
     return None
+
+
+def read_failure(path: Path) -> D3KEError:
+    """The error that a worker wrote down."""
+    failure = pickle.loads(path.read_bytes())
+    assert isinstance(failure, D3KEError)
+    return failure
 
 
 def use_deterministic_algorithms(wanted: bool) -> None:

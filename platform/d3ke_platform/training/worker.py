@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from d3ke_platform.training import collectives
 from d3ke_platform.training.checkpoint import (
     CheckpointStore,
     Snapshot,
@@ -30,8 +31,6 @@ class Worker(Protocol):
     device: torch.device
     has_cluster: bool
     """Whether Ray's nodes can read and decode for the workers."""
-    reserved_cpus: float
-    """CPUs of the cluster that the workers hold together."""
 
     def distribute(self, module: nn.Module, *, sync_batch_norm: bool = True) -> nn.Module:
         """The module with its gradients averaged over all workers, and with `sync_batch_norm` its
@@ -59,7 +58,7 @@ class Worker(Protocol):
 class LocalWorker:
     """The only worker, in this process; checkpoints live in `folder`."""
 
-    rank, world_size, has_cluster, reserved_cpus = 0, 1, False, 0.0
+    rank, world_size, has_cluster = 0, 1, False
 
     def __init__(self, folder: Path, device: torch.device | None = None) -> None:
         self._folder, self._store = folder, CheckpointStore(folder)
@@ -96,8 +95,7 @@ class RayWorker:
 
     has_cluster = True
 
-    def __init__(self, *, cpus: float = 0.0) -> None:
-        """`cpus` of the cluster that each worker holds."""
+    def __init__(self) -> None:
         import ray.train
         import ray.train.torch
 
@@ -105,7 +103,6 @@ class RayWorker:
         context = ray.train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
         self.device = ray.train.torch.get_device()
-        self.reserved_cpus = cpus * self.world_size
         self._written = threading.Event()
         self._written.set()
 
@@ -121,7 +118,7 @@ class RayWorker:
     def reduce(self, table: Tensor) -> Tensor:
         if self.world_size > 1:
             table = table.clone()
-            torch.distributed.all_reduce(table)
+            collectives.all_reduce(table)
         return table
 
     def mean_count(self, count: Tensor) -> Tensor:

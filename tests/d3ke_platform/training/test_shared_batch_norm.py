@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from d3ke_platform.training import shared_batch_norm
+from d3ke_platform.training import collectives
 from d3ke_platform.training.shared_batch_norm import SharedBatchNorm, share_batch_norm
 
 
@@ -60,7 +60,7 @@ def test_two_workers_normalise_like_one(monkeypatch, kind, shape, layout):
     whole = {}
     run(alone, batch, whole, 0)
     group = ThreadGroup(2)
-    monkeypatch.setattr(shared_batch_norm.torch.distributed, "all_reduce", group.all_reduce)
+    monkeypatch.setattr(collectives, "all_reduce", group.all_reduce)
     workers = [network(kind) for _ in range(2)]
     shares = (batch[:3], batch[3:])
     outcome = {}
