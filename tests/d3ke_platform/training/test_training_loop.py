@@ -19,7 +19,12 @@ from d3ke_platform.training.failed_batch import named_tensors
 from d3ke_platform.training.loader import FrameBatch
 from d3ke_platform.training.loop import NonFiniteLossError, TrainingLoop
 from d3ke_platform.training.progress import read_rows
-from d3ke_platform.training.trainer import Resources, choose_resources, fit
+from d3ke_platform.training.trainer import (
+    Resources,
+    choose_resources,
+    fit,
+    require_cpus_for_data,
+)
 from d3ke_platform.training.worker import LocalWorker
 
 CPU = torch.device("cpu")
@@ -106,6 +111,73 @@ def test_deterministic_training_resumes_to_the_last_bit(tmp_path):
     assert all(torch.equal(parts.weights[name], value) for name, value in whole.weights.items())
 
 
+def test_pictures_come_every_few_epochs_and_at_the_end(tmp_path):
+    rows = []
+    worker = LocalWorker(tmp_path, CPU)
+    TrainingLoop(
+        ToyTask(toy_settings(epochs=(7,), pictures_every=3), worker),
+        worker,
+        seed=3,
+        on_epoch=rows.append,
+        pictures=tmp_path / "pictures",
+    ).run()
+    drawn = {row["epoch"]: row["pictures"]["plain"] for row in rows if "pictures" in row}
+    assert list(drawn) == [3, 6, 7]
+    assert sorted(map(str, (tmp_path / "pictures").iterdir())) == list(drawn.values())
+    assert drawn[3].endswith("toy_epoch_003_plain.jpg")
+    run_loop(tmp_path / "none", toy_settings(pictures_every=1))
+    assert not (tmp_path / "none" / "pictures").exists()
+
+
+def test_half_written_checkpoints_are_ignored(tmp_path):
+    settings = toy_settings()
+    result, _ = run_loop(tmp_path, settings)
+    assert [path.name for path in saved.finished_checkpoints(tmp_path)] == [
+        "checkpoint_000005",
+        "checkpoint_000006",
+    ]
+    # A writer was killed, and a copy of the run was broken off.
+    killed, broken = tmp_path / ".unfinished_checkpoint_000007-abc", tmp_path / "checkpoint_000007"
+    for folder in (killed, broken):
+        folder.mkdir()
+        (folder / saved.WEIGHTS).write_bytes(b"half")
+    again, rows = run_loop(tmp_path, settings)
+    assert (rows, again) == ([], result)
+    assert not killed.exists()
+
+
+def test_a_checkpoint_is_whole_or_not_there(tmp_path, monkeypatch):
+    """Written by a thread; what it runs into ends the training."""
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(saved.torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        run_loop(tmp_path, toy_settings())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_snapshot_does_not_follow_the_training(tmp_path):
+    module = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.AdamW(module.parameters())
+    module(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    snapshot = saved.Snapshot.take(
+        weights=module.state_dict(),
+        average=None,
+        best={},
+        optimizer=optimizer.state_dict(),
+        progress=saved.Progress(finished_epochs=1),
+    )
+    before = module.weight.detach().clone()
+    optimizer.step()
+    assert not torch.equal(module.weight, before)
+    snapshot.write(tmp_path / "checkpoint")
+    assert torch.equal(load_weights(tmp_path / "checkpoint", saved.WEIGHTS)["weight"], before)
+    assert saved.load_optimizer(tmp_path / "checkpoint")["state"][0]["step"] == 1
+
+
 def test_a_compiled_network_trains_alike(tmp_path):
     plain, rows = run_loop(tmp_path / "plain", toy_settings(epochs=(2,)), dropout=0.0)
     compiled, fast = run_loop(
@@ -188,6 +260,24 @@ def test_fit_in_this_process_writes_progress(tmp_path):
     )
     assert [row["epoch"] for row in read_rows(progress)] == [1, 2, 3, 4, 5, 6]
     assert trained.progress.finished_epochs == 6
+
+
+def test_fewer_workers_may_do(monkeypatch):
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True}])
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8, "GPU": 2})
+    scaling = choose_resources(4, workers_min=2).scaling()
+    assert scaling.num_workers == (2, 4)
+    assert choose_resources(2).scaling().num_workers == 2
+    with pytest.raises(InvalidInputError, match="3 workers for 2 GPUs"):
+        choose_resources(4, workers_min=3)
+
+
+def test_streaming_wants_cpus_beside_the_workers(monkeypatch):
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4})
+    require_cpus_for_data(Resources(workers=2, cpus=1.0))
+    require_cpus_for_data(Resources(workers=0))
+    with pytest.raises(InvalidInputError, match="1.5 CPUs beside .* has 4 and the workers hold 3"):
+        require_cpus_for_data(Resources(workers=3, cpus=1.0))
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import torch
 from fake_data import FACING, make_data_set
 
 from d3ke.errors import InvalidInputError
-from d3ke_platform.schema import CROPS, LABELS
+from d3ke_platform.schema import CROPS, LABELS, RECORDINGS
 from d3ke_platform.storage import read_table
 from d3ke_platform.training.batch_plan import BatchPlan
 from d3ke_platform.training.crop_files import decode_crop
 from d3ke_platform.training.loader import FrameLoader
-from d3ke_platform.training.samples import load_samples
+from d3ke_platform.training.samples import load_samples, require_disjoint_splits
 
 CPU = torch.device("cpu")
 
@@ -50,7 +50,24 @@ def test_subjects_can_be_left_out_and_splits_do_not_mix(data):
     validation = load_samples(data, "validation")
     assert all(name.startswith("validation") for name in validation.recording_ids)
     with pytest.raises(InvalidInputError, match="no labelled crops"):
-        load_samples(data, "test")
+        load_samples(data, "train", exclude_subjects=("train_0", "train_1", "train_2"))
+
+
+def test_a_data_set_without_training_subjects(tmp_path):
+    lonely = make_data_set(tmp_path, subjects={"validation": 1}, frames=3, trials=1)
+    with pytest.raises(InvalidInputError, match="split 'train' of data set .* has no subject"):
+        load_samples(lonely, "train")
+
+
+def test_a_person_in_two_splits_is_named(tmp_path):
+    leaking = make_data_set(tmp_path, frames=3, trials=1)
+    require_disjoint_splits(leaking)
+    recordings = leaking.recordings()
+    assert recordings[0]["subject"] == "train_0"
+    recordings[0]["split"] = "validation"
+    leaking.write_rows(RECORDINGS, recordings)
+    with pytest.raises(InvalidInputError, match="'train_0' .* splits train and validation"):
+        require_disjoint_splits(leaking)
 
 
 def test_batches_pair_each_image_with_its_label(data):
