@@ -2,18 +2,26 @@
 
 Run by `make benchmark`. One worker trains the per-frame network on the crops of a data set: under
 Ray Train with the product's loop, in this process with the product's loop, and with the shortest
-loop that one would write by hand on the same batches. Start-up is not counted. The orders
-alternate, since a machine's speed drifts.
+loop that one would write by hand on the same batches; with crops in memory, and streamed. Start-up
+is not counted. The orders alternate, since a machine's speed drifts. A second table says how much
+memory the crops take, by the size of the set.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import psutil
+import pyarrow as pa
 import torch
 from fake_data import make_data_set
 from machine import machine
@@ -21,12 +29,19 @@ from rich.console import Console
 from rich.table import Table
 
 from d3ke_platform import runtime
+from d3ke_platform.storage import DataSet
+from d3ke_platform.training.crop_files import CropTable
+from d3ke_platform.training.crop_stream import CropStream
 from d3ke_platform.training.frame_stage import FrameJob
 from d3ke_platform.training.progress import read_rows
+from d3ke_platform.training.samples import load_samples
 from d3ke_platform.training.settings import FrameTraining
+from d3ke_platform.training.stream_plan import StreamPlan
 from d3ke_platform.training.trainer import Resources, fit
 from d3ke_platform.training.worker import LocalWorker
 
+BUFFER = 2048
+"""Crops shuffled together where memory is measured."""
 EPOCHS = 2
 """The first warms up and is not counted."""
 
@@ -40,6 +55,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--steps", type=int, default=200, help="steps that are timed")
     parser.add_argument("--runs", type=int, default=1, help="times each way is run")
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     options = parser.parse_args()
     console = Console(width=110)
     console.print(machine())
@@ -58,11 +74,15 @@ def main() -> None:
             ),
             seed=1,
         )
-        ways: dict[str, list[tuple[float, float]]] = {"plain": [], "loop": [], "ray": []}
+        console.print(memory_table(data))
+        ways: dict[str, list[tuple[float, float]]] = {way: [] for way in options.ways}
         with runtime.connect():
             for run in range(options.runs):
                 for way in sorted(ways, reverse=bool(run % 2)):
-                    ways[way].append(WAYS[way](job, Path(folder) / f"{way}{run}"))
+                    run_way, loading = WAYS[way]
+                    settings = replace(job.settings, loading=loading)
+                    one = replace(job, settings=settings)
+                    ways[way].append(run_way(one, Path(folder) / f"{way}{run}"))
     console.print(table(ways, options))
 
 
@@ -122,12 +142,68 @@ def ray(job: FrameJob, folder: Path) -> tuple[float, float]:
     return loop(job, folder, workers=1)
 
 
-WAYS = {"plain": plain, "loop": loop, "ray": ray}
+WAYS = {
+    "plain": (plain, "memory"),
+    "loop": (loop, "memory"),
+    "loop-stream": (loop, "stream"),
+    "ray": (ray, "memory"),
+    "ray-stream": (ray, "stream"),
+}
 NAMES = {
     "plain": "plain PyTorch, written by hand",
     "loop": "the product's loop, in process",
+    "loop-stream": "the same, crops streamed by threads",
     "ray": "the product's loop, Ray Train, one worker",
+    "ray-stream": "the same, crops streamed by Ray Data",
 }
+
+
+def memory_table(data: str) -> Table:
+    """Memory that crops take in a worker, of sets made of the same files again and again."""
+    found = Table(title=f"memory for crops, buffer of {BUFFER}")
+    for column in ("crops", "encoded", "in memory", "streamed"):
+        found.add_column(column, justify="right")
+    for times in (4, 16, 64):
+        table = repeated(data, times)
+        count = len(table.row)
+        size = sum(Path(uri).stat().st_size for uri in table.uris)
+        streamed = peak_growth(lambda table=table: rounds(table))
+        kept = peak_growth(lambda table=table, count=count: [table.read(np.arange(count))])
+        found.add_row(f"{count:,}", *(f"{value / 1e6:.0f} MB" for value in (size, kept, streamed)))
+    return found
+
+
+def repeated(data: str, times: int) -> CropTable:
+    """The training crops of a data set, so many times."""
+    opened = DataSet.open(data)
+    samples = load_samples(opened, "train")
+    one = samples.crop_table(opened)
+    shift = np.repeat(np.arange(times) * len(one.uris), len(samples))
+    return CropTable(
+        uris=one.uris * times,
+        recording=np.tile(one.recording, times) + shift,
+        row=np.tile(one.row, times),
+    )
+
+
+def rounds(table: CropTable) -> Iterator[object]:
+    """An epoch of encoded crops, round by round."""
+    plan = StreamPlan(sizes=table.shard_sizes(), batch_size=64, buffer=BUFFER, seed=1)
+    stream = CropStream(plan=plan, table=table)
+    return (list(stream.round(0, number)) for number in range(plan.rounds))
+
+
+def peak_growth(make: Callable[[], Iterable[object]]) -> int:
+    """Growth [bytes] of this process while it holds one item of what is made after the other."""
+    process = psutil.Process()
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed before must not be used again unseen
+    before = peak = process.memory_info().rss
+    for item in make():
+        peak = max(peak, process.memory_info().rss)
+        del item
+    return peak - before
 
 
 def table(ways: dict[str, list[tuple[float, float]]], options: argparse.Namespace) -> Table:
@@ -136,7 +212,7 @@ def table(ways: dict[str, list[tuple[float, float]]], options: argparse.Namespac
     found = Table(title=title)
     for column in ("", "ms a step", "to plain PyTorch", "waits for data"):
         found.add_column(column, justify="left" if not column else "right")
-    base = statistics.median(seconds for seconds, _ in ways["plain"])
+    base = statistics.median(seconds for seconds, _ in next(iter(ways.values())))
     for way, runs in ways.items():
         seconds = statistics.median(one for one, _ in runs)
         waits = statistics.median(share for _, share in runs)

@@ -25,10 +25,12 @@ def make_data_set(
     trials: int = 2,
     stored_size: int = 40,
     rate_hz: float = 10.0,
+    noise_rad: float = 0.0,
 ) -> DataSet:
     """Data set with so many subjects per split, two cameras, and `frames` per trial.
 
-    Every third frame of the second camera has no label.
+    Every third frame of the second camera has no label. With `noise_rad` all coordinates move: a
+    network that starts at the mean label else has errors of zero, whose sign is rounding.
     """
     subjects = subjects or {"train": 3, "validation": 1}
     crop = {"stored_size": stored_size, "field_of_view": 1.2, "margin": 1.25}
@@ -46,6 +48,8 @@ def make_data_set(
     dims = data.dims()
     for trial in data.trials():
         labels = _labels(skeleton, trial["trial_id"], trial["subject"], frames, dims, rng)
+        if noise_rad:
+            labels["coordinates"] += noise_rad * rng.normal(size=labels["coordinates"].shape)
         write_table(data.label_uri(trial["trial_id"]), LABELS.to_arrow(labels, dims))
         for recording in data.recordings():
             if recording["trial_id"] == trial["trial_id"]:
