@@ -11,7 +11,7 @@ from d3ke.errors import D3KEError
 from d3ke_platform.storage import DataSet, file_sizes
 from d3ke_platform.training.batch_plan import BatchPlan, places
 from d3ke_platform.training.crop_stream import CropStream, DecodedShare, EncodedShare, decode_share
-from d3ke_platform.training.loader import FrameBatch, FrameLoader, prefetch
+from d3ke_platform.training.loader import FrameBatch, FrameLoader, ReadCrops, prefetch
 from d3ke_platform.training.samples import Samples
 from d3ke_platform.training.settings import FrameTraining
 from d3ke_platform.training.stream_plan import StreamPlan
@@ -190,3 +190,13 @@ class StreamedCrops:
 def share_places(crops: FrameCrops, worker: Worker) -> list[int]:
     """Places of a worker's samples in the batch of all workers."""
     return list(places(crops.slots, worker.rank, worker.world_size))
+
+
+def crop_reader(data: DataSet, samples: Samples, settings: FrameTraining) -> ReadCrops:
+    """Reads encoded crops of rows of `samples`: out of memory, or of the files where training
+    streams."""
+    table = samples.crop_table(data)
+    if streams(data, samples, settings):
+        return table.read
+    jpegs = table.read(np.arange(len(samples)))
+    return lambda rows: [jpegs[row] for row in rows]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d3ke.arrays import BoolArray, ImageArray, IntArray
+from d3ke.arrays import ImageArray, IntArray
 from d3ke.augmentation import augment, center_crop
 from d3ke.draws import Draws
 from d3ke.losses import d3ke_loss
@@ -19,15 +19,15 @@ from d3ke.networks.prediction import Estimate, PredictionHead, mean_estimate
 from d3ke.occluders import OccluderBank
 from d3ke_platform.storage import DataSet
 from d3ke_platform.training.error_sums import ErrorSums
-from d3ke_platform.training.frame_crops import make_frame_crops, share_places, streams
-from d3ke_platform.training.loader import FrameBatch, FrameLoader, ReadCrops
+from d3ke_platform.training.frame_crops import crop_reader, make_frame_crops, share_places
+from d3ke_platform.training.loader import FrameBatch, FrameLoader
 from d3ke_platform.training.pictures import (
     Place,
     choose_places,
     curve_picture,
     skeleton_picture,
 )
-from d3ke_platform.training.samples import Samples, load_samples
+from d3ke_platform.training.samples import Samples, load_samples, neighbours
 from d3ke_platform.training.seeds import number_seed
 from d3ke_platform.training.sequences import frame_rate
 from d3ke_platform.training.settings import FrameTraining
@@ -187,21 +187,6 @@ class FrameTask:
         if not self.settings.channels_last:
             return images
         return images.contiguous(memory_format=torch.channels_last)
-
-
-def crop_reader(data: DataSet, samples: Samples, settings: FrameTraining) -> ReadCrops:
-    """Reads encoded crops of rows of `samples`: out of memory, or of the files where training
-    streams."""
-    table = samples.crop_table(data)
-    if streams(data, samples, settings):
-        return table.read
-    jpegs = table.read(np.arange(len(samples)))
-    return lambda rows: [jpegs[row] for row in rows]
-
-
-def neighbours(samples: Samples) -> BoolArray:
-    """[n-1] whether a sample and the next one are neighbouring frames of a recording."""
-    return (np.diff(samples.recording) == 0) & (np.diff(samples.frame) == 1)
 
 
 def make_frame_network(data: DataSet, job: FrameJob, train: Samples) -> FrameNetwork:

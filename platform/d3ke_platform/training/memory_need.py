@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from d3ke.draws import Draws
 from d3ke.errors import D3KEError
 
 _SPARE = 0.92
@@ -24,7 +23,7 @@ class OutOfMemoryError(D3KEError):
             f"The {stage} network does not fit into the memory of {device} with {samples} samples"
             f"{of_worker}: "
         )
-        option = "sequence" if stage == "sequence" else "frame"
+        option = stage if stage in ("sequence", "joint") else "frame"
         remedy = (
             f"about {fitting} fit. Use --{option}.batch-size {fitting * workers}, more workers, "
             if fitting
@@ -117,11 +116,14 @@ def _peak(run: Callable[[int], object], count: int, memory: Memory) -> int:
 
 
 def first_samples(batch: Any, count: int) -> Any:
-    """The first `count` samples of a batch: of all tensors in its (named) tuples."""
+    """The first `count` samples of a batch: of all tensors in its (named) tuples.
+
+    A part that has a method `first` says itself what these are.
+    """
+    if hasattr(batch, "first"):
+        return batch.first(count)
     if isinstance(batch, Tensor):
         return batch[:count]
-    if isinstance(batch, Draws):
-        return batch.first(count)
     if hasattr(batch, "_asdict"):
         return type(batch)(*(first_samples(part, count) for part in batch))
     return batch

@@ -151,6 +151,11 @@ def _join(data: DataSet, recording_id: str, trial_id: str) -> tuple[dict[str, An
     return columns, int((~found).sum())
 
 
+def neighbours(samples: Samples) -> BoolArray:
+    """[n-1] whether a sample and the next one are neighbouring frames of a recording."""
+    return (np.diff(samples.recording) == 0) & (np.diff(samples.frame) == 1)
+
+
 def match_frames(wanted: IntArray, available: IntArray) -> tuple[BoolArray, IntArray]:
     """Look up frame numbers.
 

@@ -210,6 +210,37 @@ class SequenceTraining(StageSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class JointTraining(StageSettings):
+    """Both trained networks fine-tuned together, on windows of crops. Their losses and the
+    augmentation are those of their own trainings."""
+
+    enabled: bool = False
+    """True fine-tunes after the sequence network is trained."""
+    epochs: tuple[int, ...] = (4,)
+    learning_rate_start: tuple[float, ...] = (2e-5,)
+    learning_rate_end: tuple[float, ...] = (2e-6,)
+    schedule_by: Literal["epoch", "step"] = "step"
+    batch_size: int = 4
+    """Windows of one optimiser step over all workers together."""
+    window: int = 27
+    """Frames of a window."""
+    stride: int = 0
+    """Frames from one window to the next; 0 = as long as a window."""
+    frames_at_once: int = 32
+    """Crops that the per-frame network computes together; their activations are made again for the
+    gradient, so that memory follows this number and not the windows."""
+    frame_weight: float = 0.5
+    """Weight of the per-frame estimates' own loss beside that of the refined ones."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least("window", self.window, 3)
+        _at_least("stride", self.stride, 0)
+        _at_least("frames_at_once", self.frames_at_once, 1)
+        _at_least("frame_weight", self.frame_weight, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """One training run: both networks of D3KE on one prepared data set."""
 
@@ -224,6 +255,8 @@ class TrainSettings:
     """The per-frame network."""
     sequence: SequenceTraining = field(default_factory=SequenceTraining)
     """The sequence network."""
+    joint: JointTraining = field(default_factory=JointTraining)
+    """Fine-tuning of both together."""
     seed: int = 100
     """Seed of initial weights, sample order and augmentation."""
     workers: int = 0
@@ -256,6 +289,12 @@ class TrainSettings:
                 "Give --workers too, no smaller than --workers-min.",
             )
         _at_least("max_failures", self.max_failures, 0)
+        if self.joint.enabled and not self.sequence.enabled:
+            raise InvalidInputError(
+                "joint.enabled",
+                "fine-tunes a sequence network, and sequence.enabled is off",
+                "Switch both on or both off.",
+            )
 
 
 def _at_least(name: str, value: float, lowest: float) -> None:

@@ -21,6 +21,7 @@ from d3ke_platform.training.checkpoint import Progress
 from d3ke_platform.training.estimates import EstimatePass, make_estimates
 from d3ke_platform.training.frame_crops import streams
 from d3ke_platform.training.frame_stage import FrameJob
+from d3ke_platform.training.joint_stage import JointJob, split_weights
 from d3ke_platform.training.progress import EpochPrinter, ProgressWatcher, Row
 from d3ke_platform.training.run_folder import RunFolder
 from d3ke_platform.training.samples import load_samples, require_disjoint_splits
@@ -54,6 +55,8 @@ class TrainSummary:
     """Validation errors of the per-frame network at its best epoch."""
     sequence: dict[str, float]
     """Validation errors of the sequence network; empty without one."""
+    joint: dict[str, float]
+    """The same after both were fine-tuned together; empty where they were not."""
     mlflow_run_id: str
 
 
@@ -123,6 +126,7 @@ class Training:
             dropped=self._train.dropped,
             frame=metrics["frame"],
             sequence=metrics.get("sequence", {}),
+            joint=metrics.get("joint", {}),
             mlflow_run_id=tracker.run_id,
         )
 
@@ -148,6 +152,8 @@ class Training:
         if self._settings.sequence.enabled:
             passes = self._estimates()
             metrics["sequence"] = self._sequence(passes)
+        if self._settings.joint.enabled:
+            metrics["joint"] = self._joint()
         self._bundle(metrics)
         (self._run.root / "metrics.json").write_text(json.dumps(metrics, indent=1))
         tracker.log_metrics(
@@ -187,6 +193,22 @@ class Training:
             coordinates=self._settings.coordinates,
         )
         return self._run.mark("sequence", self._fit(job, "sequence"))
+
+    def _joint(self) -> dict[str, float]:
+        finished = self._run.done("joint")
+        if finished is not None:
+            return finished
+        job = JointJob(
+            data=self._data.root,
+            settings=self._settings.joint,
+            frame=self._settings.frame,
+            sequence=self._settings.sequence,
+            frame_weights=str(self._run.part("frame")),
+            sequence_weights=str(self._run.part("sequence")),
+            seed=self._settings.seed,
+            coordinates=self._settings.coordinates,
+        )
+        return self._run.mark("joint", self._fit(job, "joint"))
 
     def _fit(self, job: Job, part: str) -> dict[str, float]:
         """Train; the best weights go to the part's folder. Returns their validation errors."""
@@ -256,6 +278,9 @@ class Training:
             # Epoch 0 is the identity: a network that never improved is left out.
             sequence = saved.load_weights(self._run.part("sequence"))
             errors = metrics["sequence"]
+        if metrics.get("joint", {}).get("epoch"):
+            frame, sequence = split_weights(saved.load_weights(self._run.part("joint")))
+            errors = metrics["joint"]
         self._write_bundle(self._run.bundle, frame, sequence, errors)
 
     def _write_bundle(
