@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import mlflow
+import numpy as np
 import pytest
 
 from d3ke.errors import InvalidInputError
+from d3ke_platform.evaluation.plotting import jpeg_of
 from d3ke_platform.tracking import RunTracker, git_commit, tracking_uri
 
 
@@ -19,6 +22,22 @@ def make(folder, **changes):
         "tags": {"data_hash": "0123"},
     }
     return RunTracker(folder, **{**defaults, **changes})
+
+
+@pytest.mark.usefixtures("local_tracking")
+def test_pictures_belong_to_steps(tmp_path, caplog):
+    tracker = make(tmp_path)
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(jpeg_of(np.full((8, 12, 3), 200, np.uint8)))
+    for step in (5, 10):
+        tracker.log_picture("frame/skeletons", path, step=step)
+    client = mlflow.MlflowClient(tracking_uri(tmp_path))
+    kept = [file.path for file in client.list_artifacts(tracker.run_id, "images")]
+    for step in (5, 10):
+        assert any(re.search(rf"skeletons.step.{step}.", name) for name in kept), kept
+    # What cannot be shown must not end a training.
+    tracker.log_picture("frame/skeletons", tmp_path / "nowhere.jpg", step=11)
+    assert "did not take the picture" in caplog.text
 
 
 @pytest.mark.usefixtures("local_tracking")

@@ -55,7 +55,8 @@ class _Normalize(torch.autograd.Function):
         wide = values if values.dtype == torch.float64 else values.float()
         variance, mean = torch.var_mean(wide, axes, correction=0)
         mean, variance = mean.double(), variance.double()
-        packed = torch.cat([own * mean, own * (variance + mean.square()), mean.new_tensor([own])])
+        size = torch.full((1,), own, dtype=mean.dtype, device=mean.device)
+        packed = torch.cat([own * mean, own * (variance + mean.square()), size])
         collectives.all_reduce(packed)
         count = packed[-1]
         mean, square = (packed[:-1] / count).chunk(2)

@@ -142,9 +142,11 @@ def require_cpus_for_data(resources: Resources) -> None:
     """
     import ray
 
+    if not resources.workers:
+        return
     total = ray.cluster_resources().get("CPU", 0.0)
     taken = (resources.workers_min or resources.workers) * resources.cpus
-    if resources.workers and total - taken < _CPUS_FOR_DATA:
+    if total - taken < _CPUS_FOR_DATA:
         raise InvalidInputError(
             "streaming crops",
             f"needs {_CPUS_FOR_DATA:g} CPUs beside the workers; the cluster has {total:g} "
