@@ -10,11 +10,13 @@ import hashlib
 import io
 import json
 import os
+import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, is_dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 import numpy as np
@@ -24,9 +26,11 @@ import pyarrow.parquet as pq
 
 from d3ke.arrays import IntArray
 from d3ke.errors import InvalidInputError
-from d3ke_platform.errors import UnwritableError
+from d3ke_platform.errors import UnwritableError, UsageError
 
 Location = str | Path
+_BLOCK_BYTES = 4 << 20
+_URI_OPTION = re.compile(r"\?(?:.*&)?(endpoint_override|region|scheme|access_key|secret_key)=")
 
 
 def is_uri(location: Location) -> bool:
@@ -43,16 +47,56 @@ def join(location: Location, *parts: str) -> str:
 
 
 def filesystem(location: Location) -> tuple[pafs.FileSystem, str]:
-    """pyarrow file system of a location and the path within it."""
-    if is_uri(location):
-        return pafs.FileSystem.from_uri(str(location))
-    return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(str(location)))
+    """pyarrow file system of a location and the path within it.
+
+    What follows the scheme is taken as it is written, as object names may hold blanks, percent
+    and question marks. Endpoint, region and credentials come from the environment
+    (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, ...).
+
+    Raises:
+        UsageError: no such scheme, or options in the URI.
+    """
+    if not is_uri(location):
+        return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(str(location)))
+    scheme, _, path = str(location).partition("://")
+    if option := _URI_OPTION.search(path):
+        raise UsageError(
+            f"{location}: {option[1]} is not taken from a location. Set the environment variables "
+            "AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        )
+    if scheme == "file":
+        return pafs.LocalFileSystem(), f"/{path.lstrip('/')}"
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+    return _remote_system(scheme, path.partition("/")[0], endpoint), path
+
+
+@lru_cache(maxsize=32)
+def _remote_system(scheme: str, bucket: str, endpoint: str) -> pafs.FileSystem:
+    """One client for all objects of a bucket: making one asks for region and credentials."""
+    try:
+        return pafs.FileSystem.from_uri(f"{scheme}://{bucket}")[0]
+    except (OSError, ValueError, pa.ArrowException) as error:
+        text = f"{scheme}://{bucket} cannot be reached ({_reason(error)})."
+        where = f" AWS_ENDPOINT_URL is {endpoint}." if endpoint and scheme == "s3" else ""
+        raise UsageError(f"{text}{where} Locations are local paths, s3:// or gs://.") from error
 
 
 def exists(location: Location) -> bool:
     """Whether a file or folder is there."""
+    return _file_type(location) != pafs.FileType.NotFound
+
+
+def is_file(location: Location) -> bool:
+    """Whether a file or an object, not a folder, is there."""
+    return bool(_file_type(location) == pafs.FileType.File)
+
+
+def _file_type(location: Location) -> Any:
     system, path = filesystem(location)
-    return system.get_file_info(path).type != pafs.FileType.NotFound
+    try:
+        return system.get_file_info(path).type
+    except OSError as error:
+        raise InvalidInputError(str(location), f"cannot be read ({_reason(error)})") from error
 
 
 def list_files(location: Location, suffix: str = "") -> list[str]:
@@ -69,7 +113,10 @@ def file_sizes(location: Location) -> dict[str, int]:
     system, path = filesystem(location)
     selector = pafs.FileSelector(path, recursive=True, allow_not_found=True)
     prefix = str(location).split("://", 1)[0] + "://" if is_uri(location) else ""
-    found = [info for info in system.get_file_info(selector) if info.is_file]
+    try:
+        found = [info for info in system.get_file_info(selector) if info.is_file]
+    except OSError as error:
+        raise InvalidInputError(str(location), f"cannot be listed ({_reason(error)})") from error
     visible = [info for info in found if not info.base_name.startswith(".")]
     return {prefix + info.path: info.size for info in sorted(visible, key=lambda i: i.path)}
 
@@ -104,11 +151,11 @@ def write_bytes(location: Location, content: bytes) -> None:
     """Write a file atomically; raises UnwritableError."""
     system, path = filesystem(location)
     try:
-        if is_uri(location):
+        if isinstance(system, pafs.LocalFileSystem):
+            _replace_file(Path(path), lambda part: part.write_bytes(content))
+        else:
             with system.open_output_stream(path) as stream:
                 stream.write(content)
-        else:
-            _replace_file(Path(path), lambda part: part.write_bytes(content))
     except (OSError, pa.ArrowException) as error:
         raise UnwritableError(str(location), _reason(error)) from error
 
@@ -253,16 +300,78 @@ def local_path(location: Location) -> Path:
     return folder / name
 
 
+def fetch(location: Location, folder: Path) -> tuple[Path, str]:
+    """A local file with the content of a location, and its content hash, read once.
+
+    A local file is hashed where it is; anything else is copied into `folder` and hashed on the way.
+    Raises InvalidInputError when it is absent or unreadable.
+    """
+    if not is_uri(location):
+        path = local_path(location)
+        return path, content_hash(path)
+    name = safe_name(str(location).rsplit("/", 1)[-1])
+    with (folder / name).open("wb") as copy:
+        return folder / name, _hash_blocks(_blocks(location), copy)
+
+
 def content_hash(content: Location | bytes) -> str:
-    """16 hex digits of the SHA-256 of bytes or of a file's content."""
+    """16 hex digits of the SHA-256 of bytes or of a file's content.
+
+    Raises InvalidInputError when the file is absent or unreadable.
+    """
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()[:16]
-    system, path = filesystem(content)
+    return _hash_blocks(_blocks(content))
+
+
+def _hash_blocks(blocks: Iterator[bytes], copy: BinaryIO | None = None) -> str:
     digest = hashlib.sha256()
-    with system.open_input_stream(path) as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+    for block in blocks:
+        digest.update(block)
+        if copy is not None:
+            copy.write(block)
     return digest.hexdigest()[:16]
+
+
+def _blocks(location: Location) -> Iterator[bytes]:
+    system, path = filesystem(location)
+    try:
+        with system.open_input_stream(path) as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                yield block
+    except (OSError, pa.ArrowException) as error:
+        raise InvalidInputError(str(location), f"cannot be read ({_reason(error)})") from error
+
+
+def fingerprint(location: Location) -> str:
+    """16 hex digits that change when a file is replaced, without reading its content.
+
+    Size and time, and an object's entity tag: with a note of which content hash belonged to it, a
+    restart need not download an archive to learn that it has been scored. Raises
+    InvalidInputError when the file is absent or unreadable.
+    """
+    system, path = filesystem(location)
+    try:
+        info = system.get_file_info(path)
+        if not info.is_file:
+            raise InvalidInputError(str(location), "no such file")
+        tag = b""
+        if is_uri(location) and not isinstance(system, pafs.LocalFileSystem):
+            with system.open_input_file(path) as source:
+                tag = (source.metadata() or {}).get(b"ETag", b"")
+    except OSError as error:
+        raise InvalidInputError(str(location), f"cannot be read ({_reason(error)})") from error
+    return content_hash(f"{info.size} {info.mtime_ns} {tag!r}".encode())
+
+
+def safe_name(text: str) -> str:
+    """A text as the name of a file anywhere: letters and digits of any script, "." "_" "-".
+
+    Not empty, without a leading dot, at most 80 characters and 200 bytes. Different texts can
+    give the same name.
+    """
+    name = re.sub(r"[^\w.-]+", "_", text.encode("utf-8", "replace").decode()).lstrip(".") or "_"
+    return name[:80].encode()[:200].decode("utf-8", "ignore")
 
 
 def settings_hash(settings: Any) -> str:

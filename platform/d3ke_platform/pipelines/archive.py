@@ -2,136 +2,240 @@
 
 from __future__ import annotations
 
-import fnmatch
 import glob
-from collections.abc import Mapping
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.csv as pacsv
-
 from d3ke.camera import Camera
-from d3ke.errors import D3KEError, UnknownNameError
+from d3ke.errors import InvalidInputError
 from d3ke_platform import storage
 from d3ke_platform.calibration import camera_to_json
 from d3ke_platform.errors import UsageError
-from d3ke_platform.files import filesystem
-from d3ke_platform.schema import RECORDINGS
+from d3ke_platform.pipelines.manifest import read_manifest
+from d3ke_platform.pipelines.ray_data import reject_row
 
 VIDEO_SUFFIXES = frozenset(
     f".{kind}"
     for kind in (
-        *("mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg"),
-        *("wmv", "mts", "m2ts", "ts", "3gp", "flv", "ogv"),
+        *("mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "wmv", "mts", "m2ts", "ts"),
+        *("3gp", "flv", "ogv", "asf", "mxf", "vob", "dv", "m2v", "mjpeg", "h264", "h265", "ivf"),
     )
 )
+LIST_STAGE = "list"
 _MANIFESTS = (".parquet", ".csv")
 _WILD = frozenset("*?[")
 
 
-def list_archive(archive: str, cameras: Mapping[str, Camera]) -> list[dict[str, Any]]:
-    """Items of an archive, sorted by uri, each video once.
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The videos of an archive, and what is in it but cannot be scored."""
+
+    items: list[dict[str, Any]]
+    """Sorted by uri, each with "uri", "camera" (JSON values or None) and, where the manifest has
+    them, "recording_id", "boxes_uri", "start_s", "end_s" [s after the first frame] and "item",
+    which tells parts of one video apart."""
+    rejects: list[dict[str, Any]] = field(default_factory=list)
+    """Rows of the REJECTS table, stage "list"."""
+
+
+def list_archive(
+    archive: str, cameras: Mapping[str, Camera], *, allow_outside: bool = False
+) -> Listing:
+    """Videos of an archive, each once.
 
     Args:
         archive: A folder (searched with its subfolders), a glob (** for any depth), one video, or
             a manifest (.parquet or .csv) with the column "uri", relative to the manifest, and
-            optionally "camera" (a name in `cameras`), "recording_id", "boxes_uri" (a BOXES table)
-            or the camera columns of the RECORDINGS table.
+            optionally "camera" (a name in `cameras`), "start_s" and "end_s", "recording_id",
+            "boxes_uri" (a BOXES table) or the camera columns of the RECORDINGS table.
         cameras: Calibrated cameras by name; a video without a named camera has the one that is
             called like the file, if there is one.
+        allow_outside: Follow links and manifest paths that lead out of the archive.
 
     Returns:
-        items {"uri", "camera": JSON values or None} with "recording_id" and "boxes_uri" where the
-        manifest has them.
+        The videos, and rejects: links that lead out, things named like videos that are no files,
+        rows of a manifest that cannot be used.
 
     Raises:
         UsageError: nothing is there, or the manifest is not one.
-        UnknownNameError: a manifest names a camera that is not known.
     """
-    if PurePosixPath(archive).suffix in _MANIFESTS and not _WILD & set(archive):
-        items = _from_manifest(archive, cameras)
+    if PurePosixPath(archive).suffix in _MANIFESTS and not _is_glob(archive):
+        items, rejects = read_manifest(archive, cameras, allow_outside=allow_outside)
     else:
-        items = [
-            {"uri": uri, "camera": _camera_json(cameras.get(PurePosixPath(uri).stem))}
-            for uri in _list_videos(archive)
-        ]
-    unique = {item["uri"]: item for item in items}
-    if not unique:
+        uris, rejects = _list_videos(archive, allow_outside=allow_outside)
+        items = [{"uri": uri, "camera": None} for uri in uris]
+    for item in items:
+        named = cameras.get(PurePosixPath(item["uri"]).stem)
+        if item["camera"] is None and named is not None:
+            item["camera"] = camera_to_json(named)
+    unique = {item.get("item", item["uri"]): item for item in items}
+    if not unique and not rejects:
         kinds = " ".join(sorted(VIDEO_SUFFIXES))
         raise UsageError(f"No videos in {archive}. Looked for: {kinds}.")
-    return [unique[uri] for uri in sorted(unique)]
+    rows = [reject_row(name, LIST_STAGE, reason) for name, reason in rejects]
+    return Listing(items=[unique[key] for key in sorted(unique)], rejects=rows)
 
 
-def _list_videos(archive: str) -> list[str]:
-    if _WILD & set(archive):
-        if not storage.is_uri(archive):
-            found = glob.glob(str(Path(archive).expanduser()), recursive=True)
-            return [str(Path(name).absolute()) for name in found if Path(name).is_file()]
-        literal = archive[: min(archive.index(sign) for sign in _WILD if sign in archive)]
-        folder = literal.rpartition("/")[0]
-        return [uri for uri in storage.list_files(folder) if fnmatch.fnmatchcase(uri, archive)]
+def without_copies(
+    items: Sequence[Mapping[str, Any]],
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Items of different content, and what the others are copies of.
+
+    Args:
+        items: Of a listing, each with its video's "content_hash".
+
+    Returns:
+        The first item of each content, time range, camera, boxes and recording_id, in order; and
+        for each other one the name of the item it equals, by its own name.
+    """
+    first: dict[str, dict[str, Any]] = {}
+    copies: dict[str, str] = {}
+    for item in items:
+        content = {key: value for key, value in item.items() if key not in ("uri", "item")}
+        kept = first.setdefault(storage.settings_hash(content), dict(item))
+        if kept != item:
+            copies[_name(item)] = _name(kept)
+    return list(first.values()), copies
+
+
+def _name(item: Mapping[str, Any]) -> str:
+    return str(item.get("item", item["uri"]))
+
+
+_Found = tuple[list[str], list[tuple[str, str]]]
+
+
+def _is_glob(archive: str) -> bool:
+    """Whether a location has wildcards; an existing one is meant as it is written."""
+    return bool(_WILD & set(archive)) and not storage.exists(archive)
+
+
+def _list_videos(archive: str, *, allow_outside: bool) -> _Found:
+    """Locations of videos, and (name, reason) of what cannot be one."""
+    if storage.is_uri(archive):
+        return _list_remote(archive), []
+    if _is_glob(archive):
+        pattern = os.path.expanduser(archive)
+        literal = Path(re.split(r"[*?\[]", pattern, maxsplit=1)[0] + "x").parent
+        found = sorted(glob.glob(pattern, recursive=True, include_hidden=False))
+        return _sorted_out([str(Path(name).absolute()) for name in found], literal, allow_outside)
+    root = storage.local_path(archive)
+    if root.is_dir():
+        return _sorted_out(_walk(root, allow_outside), root, allow_outside)
+    if not root.exists():
+        raise UsageError(f"--archive {archive}: there is no such file or folder.")
+    return [str(root)], []  # a pipe or a device: reading it says so
+
+
+def _list_remote(archive: str) -> list[str]:
+    if _is_glob(archive):
+        literal = re.split(r"[*?\[]", archive, maxsplit=1)[0].rpartition("/")[0]
+        pattern = _glob_pattern(archive)
+        return [uri for uri in storage.list_files(literal) if pattern.fullmatch(uri)]
     if not storage.exists(archive):
         raise UsageError(f"--archive {archive}: there is no such file or folder.")
-    system, path = filesystem(archive)
-    if system.get_file_info(path).is_file:
-        return [archive if storage.is_uri(archive) else str(storage.local_path(archive))]
+    if storage.is_file(archive):
+        return [archive]
     return [uri for uri in storage.list_files(archive) if _is_video(uri)]
 
 
-def _is_video(uri: str) -> bool:
-    return PurePosixPath(uri).suffix.lower() in VIDEO_SUFFIXES
+def _glob_pattern(pattern: str) -> re.Pattern[str]:
+    """As `glob` reads a pattern: * within one folder, ** across folders."""
+    signs = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", pattern)
+    texts = [
+        signs.get(part, part.replace("[!", "[^") if part.startswith("[") else re.escape(part))
+        for part in parts
+    ]
+    return re.compile("".join(texts), re.DOTALL)
 
 
-def _from_manifest(manifest: str, cameras: Mapping[str, Camera]) -> list[dict[str, Any]]:
-    table = _read_manifest(manifest)
-    if "uri" not in table.column_names:
-        names = ", ".join(table.column_names)
-        raise UsageError(f"Manifest {manifest} has no column 'uri'. Its columns: {names}.")
-    location = manifest if storage.is_uri(manifest) else str(storage.local_path(manifest))
-    folder = location.rpartition("/")[0]
-    items = []
-    for row in table.to_pylist():
-        uri = storage.join(folder, str(row["uri"]))
-        item: dict[str, Any] = {"uri": uri, "camera": _manifest_camera(row, uri, cameras)}
-        if row.get("recording_id"):
-            item["recording_id"] = str(row["recording_id"])
-        if row.get("boxes_uri"):
-            item["boxes_uri"] = storage.join(folder, str(row["boxes_uri"]))
-        items.append(item)
-    return items
+def _is_video(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES
 
 
-def _read_manifest(manifest: str) -> pa.Table:
+def _walk(root: Path, allow_outside: bool) -> Iterator[str]:
+    """Paths of a tree that are named like videos, and links to folders that lead out of it.
+
+    Links to folders inside the tree are not followed: what they show is found without them.
+    """
+    seen = {os.path.realpath(root)}
+    folders = [str(root)]
+    while folders:
+        try:
+            entries = sorted(os.scandir(folders.pop()), key=lambda entry: entry.name)
+        except PermissionError as error:
+            raise UsageError(f"--archive {root}: {error.filename} may not be read.") from error
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            elif entry.is_symlink() and entry.is_dir() and not _is_video(entry.name):
+                target = os.path.realpath(entry.path)
+                outside = not _within(target, root)
+                if outside and not allow_outside:
+                    yield entry.path
+                elif outside and target not in seen:
+                    seen.add(target)
+                    folders.append(entry.path)
+                continue
+            if _is_video(entry.name):
+                yield entry.path
+
+
+def _sorted_out(paths: Iterator[str] | Sequence[str], root: Path, allow_outside: bool) -> _Found:
+    """Paths that are regular files in the tree, and why the others are not listed."""
+    videos: list[str] = []
+    rejects: list[tuple[str, str]] = []
+    folders: list[str] = []
+    for path in paths:
+        try:
+            if os.path.isdir(path) and not os.path.islink(path):
+                folders.append(path)
+                continue
+            _check_local(path, root, allow_outside)
+            videos.append(path)
+        except InvalidInputError as error:
+            rejects.append((_readable(path), str(error)))
+    for folder in folders:
+        # A folder may be called like a video (a camera's bundle of clips, for example).
+        inside = folder + os.sep
+        if _is_video(folder) and not any(path.startswith(inside) for path in videos):
+            rejects.append((_readable(folder), f"{_readable(folder)}: is a folder, not a file."))
+    return videos, rejects
+
+
+def _check_local(path: str, root: Path, allow_outside: bool) -> None:
+    """Raises InvalidInputError for what is no regular file of the archive."""
+    name = _readable(path)
+    if name != path:
+        reason = "its name is not valid UTF-8 and cannot be written into tables"
+        raise InvalidInputError(name, reason, "Rename it.")
+    if os.path.islink(path):
+        target = os.path.realpath(path)
+        if not os.path.exists(path):
+            raise InvalidInputError(name, f"is a symbolic link to {target}, which does not exist")
+        if not allow_outside and not _within(target, root):
+            reason = f"is a symbolic link to {target}, outside of the archive {root}"
+            raise InvalidInputError(name, reason, "Give --allow-outside to follow it.")
     try:
-        if manifest.endswith(".parquet"):
-            return storage.read_table(manifest)
-        content = pa.BufferReader(storage.read_bytes(manifest))
-        options = pacsv.ConvertOptions(strings_can_be_null=True)
-        return pacsv.read_csv(content, convert_options=options)
-    except (D3KEError, pa.ArrowException) as error:
-        raise UsageError(f"Manifest {manifest} cannot be read ({error}).") from error
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise InvalidInputError(name, f"cannot be read ({error.strerror})") from error
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
+        raise InvalidInputError(name, f"is {what}, not a file")
 
 
-def _manifest_camera(
-    row: Mapping[str, Any], uri: str, cameras: Mapping[str, Camera]
-) -> dict[str, Any] | None:
-    """Camera of a manifest's row: its own columns, else by name, else by the file's name."""
-    if row.get("calibrated", True) and row.get("intrinsics") is not None:
-        names = ("intrinsics", "rotation", "translation", "distortion")
-        values: dict[str, Any] = {
-            name: np.reshape(row[name], RECORDINGS.column(name).resolve({})).tolist()
-            for name in names
-        }
-        return {**values, "size": [int(row["width"]), int(row["height"])]}
-    name = row.get("camera")
-    if name and cameras:
-        if name not in cameras:
-            raise UnknownNameError("camera", str(name), cameras)
-        return camera_to_json(cameras[name])
-    return _camera_json(cameras.get(PurePosixPath(uri).stem))
+def _within(path: str, root: Path) -> bool:
+    return Path(path).is_relative_to(os.path.realpath(root))
 
 
-def _camera_json(camera: Camera | None) -> dict[str, Any] | None:
-    return None if camera is None else camera_to_json(camera)
+def _readable(path: str) -> str:
+    return os.fsencode(path).decode("utf-8", "replace")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,12 @@ class CropRecording:
 
 
 def _part(item: dict[str, Any], path: Path) -> Iterator[Frame]:
-    return frames(path, first=item["first_frame"], count=item["frame_count"])
+    """Frames of a recording, index and time from its own start."""
+    start_s: float | None = None
+    for frame in frames(path, first=item["first_frame"], count=item["frame_count"]):
+        start_s = frame.time_s if start_s is None else start_s
+        index = frame.index - item["first_frame"]
+        yield replace(frame, index=index, time_s=frame.time_s - start_s)
 
 
 _COMMON = ("recording_id", "trial_id", "subject", "split")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ import numpy as np
 
 from d3ke.arrays import ImageArray
 from d3ke.errors import InvalidInputError
-
-# A file counts as cut short when it ends more than this many frames before the end it states;
-# containers round their durations, and an edit list may hide a frame or two.
-_TOLERATED_MISSING_FRAMES = 2.5
+from d3ke_platform.stages.picture import Orientation, orientation, progressive, rgb, upright
+from d3ke_platform.stages.video_file import decoding_errors, open_video
+from d3ke_platform.stages.video_index import SeekPoint, VideoIndex, decode_packets, index_video
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,213 +30,156 @@ class Frame:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """What a video file says about itself; sizes are of the upright picture."""
+    """What a video is; sizes are of the upright picture."""
 
     fps: float
-    """Average frame rate, 1/s."""
+    """Average frame rate, 1/s: of the timestamps, or the header's where both agree."""
     frame_count: int
-    """Number of frames: the file's own count, or the number of its video packets."""
+    """Number of frames, counted, not the header's."""
     width: int
     """Width of the upright picture, px."""
     height: int
     """Height of the upright picture, px."""
     duration_s: float
-    """Duration, s."""
+    """Time from the first frame to the end of the last one, s."""
     codec: str
     """FFmpeg's name of the codec."""
+    index: VideoIndex
+    """Times of the frames and places to start decoding, for `frames`."""
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Describe a video without decoding more than its first frame.
+    """Describe a video: its packets are read, its first frames decoded.
 
     Raises:
-        InvalidInputError: empty, cut short, not a video, or without a picture that decodes.
+        InvalidInputError: empty, cut short, not a video, beyond the limits, or without a picture
+            that decodes.
     """
-    with _open(path) as (container, stream):
-        try:
-            first = next(container.decode(stream), None)
-        except _decoding_errors() as error:
-            raise _broken(path, 0, error) from error
-        if first is None:
-            raise InvalidInputError(str(path), "holds no video frame")
-        fps = _frame_rate(stream)
-        height, width = _upright(np.empty((first.height, first.width), bool), first.rotation).shape
-        count = stream.frames or _count_packets(path)
-        return VideoInfo(
-            fps=fps,
-            frame_count=count,
-            width=width,
-            height=height,
-            duration_s=_stated_end(stream) or count / fps,
-            codec=stream.codec_context.name,
-        )
+    index = index_video(path)
+    first = next(frames(path, count=1, index=index))
+    height, width = first.image.shape[:2]
+    return VideoInfo(
+        fps=index.fps,
+        frame_count=index.frame_count,
+        width=width,
+        height=height,
+        duration_s=float(index.times_s[-1]) + 1.0 / index.fps,
+        codec=index.codec,
+        index=index,
+    )
 
 
 def frames(
-    path: str | Path, *, every: int = 1, first: int = 0, count: int | None = None
+    path: str | Path,
+    *,
+    every: int = 1,
+    first: int = 0,
+    count: int | None = None,
+    index: VideoIndex | None = None,
 ) -> Iterator[Frame]:
     """Decode a video, or a part of it, in display order.
+
+    A part has the frames and times that the whole video has there: decoding starts at the key
+    frame before it, and frames are recognised by their timestamps. Files without usable ones
+    are decoded from their start.
 
     Args:
         path: The video file.
         every: Yield frames first, first + every, ...
-        first: Index in the video of the first frame of the part. Getting there costs one pass over
-            the file's packets and the decoding from the key frame before.
+        first: Index in the video of the first frame of the part.
         count: Length of the part in frames; None = to the end.
+        index: Of `index_video` or `probe`, or its `part` that holds these frames; without it the
+            file's packets are read once more.
 
     Yields:
-        Upright RGB frames; index and time (the file's timestamps) start at 0 with the part.
+        Upright RGB frames; index and time count from the start of the video.
 
     Raises:
-        InvalidInputError: the file cannot be read, or breaks off part way. The whole video is
-            refused then, after the frames already yielded: a silently shortened recording would
-            look complete.
+        InvalidInputError: the file cannot be read, is cut short, or a frame does not decode. The
+            whole video should be refused then, also after frames already yielded: a silently
+            shortened recording would look complete.
     """
-    _check_part(every, first, count)
-    with _open(path) as (container, stream):
-        places = _seek(path, container, stream, first) if first else {}
-        index, start_s, last_s = 0, 0.0, 0.0
-        fps = _frame_rate(stream)
-        for decoded in _decode(path, container, stream):
-            index = places.get(decoded.pts, index)
-            moment = decoded.time if decoded.time is not None else start_s + (index - first) / fps
-            start_s = moment if index == first else start_s
-            last_s = moment
-            if index >= first and (index - first) % every == 0:
-                image = np.ascontiguousarray(
-                    _upright(decoded.to_ndarray(format="rgb24"), decoded.rotation)
-                )
-                yield Frame(index=index - first, time_s=moment - start_s, image=image)
-            index += 1
-            if count is not None and index == first + count:
-                return
-        _check_complete(path, stream, read=index, last_s=last_s)
-        if index < first + (count or 1):
-            reason = f"holds {index} frames; frames {first} to {first + (count or 1) - 1} are asked"
-            raise InvalidInputError(str(path), reason)
-
-
-def _check_part(every: int, first: int, count: int | None) -> None:
     if every < 1:
         raise InvalidInputError("every", f"is {every}, must be 1 or more")
     if first < 0 or (count is not None and count < 1):
         reason = f"of {count} frames from {first} on: the start must be 0 or more, the length 1"
         raise InvalidInputError("part of a video", reason)
+    index = index or index_video(path)
+    end = index.first + len(index.times_s) if count is None else first + count
+    if end > index.first + len(index.times_s) or first >= end or first < index.first:
+        asked = f"frames {first} to {first + (count or 1) - 1} are asked"
+        raise InvalidInputError(str(path), f"holds {index.frame_count} frames; {asked}")
+    for (number, turn), picture in progressive(_decode(path, index, first, end)):
+        if (number - first) % every == 0:
+            image = np.ascontiguousarray(upright(rgb(picture), turn))
+            time_s = float(index.times_s[number - index.first])
+            yield Frame(index=number, time_s=time_s, image=image)
 
 
-def _seek(path: str | Path, container: Any, stream: Any, first: int) -> dict[int, int]:
-    """Goes to the key frame before a frame; index by timestamp, {} = not moved (no timestamps)."""
-    with _open(path) as (listed, its_stream):
-        try:
-            times = [p.pts for p in listed.demux(its_stream) if p.size and not p.is_discard]
-        except _decoding_errors() as error:
-            raise _broken(path, 0, error) from error
-    if None in times or len(set(times)) < len(times) or first >= len(times):
-        return {}
-    ordered = sorted(times)
-    container.seek(ordered[first], stream=stream, backward=True, any_frame=False)
-    return {time: index for index, time in enumerate(ordered)}
+_Numbered = tuple[tuple[int, Orientation], Any]
 
 
-def _decode(path: str | Path, container: Any, stream: Any) -> Iterator[Any]:
-    """Decoded frames of all packets; a damaged packet ends the video with an error."""
-    read = 0
-    try:
-        for packet in container.demux(stream):
-            if packet.is_corrupt:
-                raise InvalidInputError(str(path), f"is damaged after {read} frames read")
-            for decoded in packet.decode():
-                yield decoded
-                read += 1
-    except _decoding_errors() as error:
-        raise _broken(path, read, error) from error
+def _decode(path: str | Path, index: VideoIndex, first: int, end: int) -> Iterator[_Numbered]:
+    """Decoded frames first to end - 1, each with its index and orientation.
 
-
-@contextmanager
-def _open(path: str | Path) -> Iterator[tuple[Any, Any]]:
-    """The container and its first video stream."""
-    import av
-
-    file = Path(path)
-    if not file.is_file():
-        raise InvalidInputError(str(path), "no such file")
-    if file.stat().st_size == 0:
-        raise InvalidInputError(str(path), "the file is empty (0 bytes)")
-    try:
-        container = av.open(str(file))
-    except _decoding_errors() as error:
-        reason = f"cannot be opened as a video: truncated or not a video ({_reason(error)})"
-        raise InvalidInputError(str(path), reason) from error
-    with container:
-        if not container.streams:
-            reason = "cannot be opened as a video: truncated or not a video (it lists no stream)"
-            raise InvalidInputError(str(path), reason)
-        if not container.streams.video:
-            raise InvalidInputError(str(path), "holds no video stream")
-        stream = container.streams.video[0]
-        # Parallelism comes from one actor per core, not from threads inside each decoder.
-        stream.codec_context.thread_count = 1
-        yield container, stream
-
-
-def _check_complete(path: str | Path, stream: Any, *, read: int, last_s: float) -> None:
-    """Refuse a file that ended before the end it states.
-
-    Both the frame count and the duration must fall short where the file states both: an edit
-    list legitimately hides frames, and variable-rate files state rounded durations.
+    Some key frames are not complete by themselves (pictures that refresh bit by bit); where the
+    first frame does not come out, decoding starts at a key frame further back.
     """
-    if read == 0:
-        raise InvalidInputError(str(path), "holds no video frame")
-    frame_s = 1.0 / _frame_rate(stream)
-    stated_end = _stated_end(stream)
-    too_few = read < stream.frames if stream.frames else None
-    too_early = last_s + _TOLERATED_MISSING_FRAMES * frame_s < stated_end if stated_end else None
-    signs = [sign for sign in (too_few, too_early) if sign is not None]
-    if signs and all(signs):
-        stated = f"{stream.frames} frames" if stream.frames else f"{stated_end:.2f} s"
-        reason = f"breaks off after {read} frames read ({last_s:.2f} s) of the {stated} it states"
-        raise InvalidInputError(str(path), reason)
+    wanted, size = first, None
+    for point in reversed([point for point in index.seek_points if point.frame <= first]):
+        with open_video(path) as (container, stream):
+            for number, frame in _from_point(path, container, stream, index, point):
+                if number > wanted:
+                    break
+                if number < wanted:
+                    continue
+                size = size or (frame.width, frame.height)
+                _check_size(path, number, size, frame)
+                yield (number, orientation(frame, stream.metadata)), frame
+                wanted += 1
+                if wanted == end:
+                    return
+        if wanted > first:
+            break
+    reason = f"is damaged: frame {wanted} of its {index.frame_count} frames does not decode"
+    raise InvalidInputError(str(path), reason)
 
 
-def _stated_end(stream: Any) -> float:
-    """Time at which the stream ends by its own statement, s; 0 when it states none."""
-    if stream.duration is not None:
-        return float((stream.duration + (stream.start_time or 0)) * stream.time_base)
-    # Matroska keeps each stream's duration as a tag, "00:00:04.000000000".
-    clock = stream.metadata.get("DURATION", "")
-    if not clock:
-        return 0.0
-    hours, minutes, seconds = clock.split(":")
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+def _from_point(
+    path: str | Path, container: Any, stream: Any, index: VideoIndex, point: SeekPoint
+) -> Iterator[tuple[int, Any]]:
+    """Decoded frames from a place on, with their indices; none where it cannot be found."""
+    places = index.places
+    packets, skip = container.demux(stream), index.torn_packets
+    if point.pts is not None:
+        packets, skip = _packets_from(container, stream, point), 0
+    for counted, frame in enumerate(decode_packets(path, packets, skip=skip)):
+        if places is None:
+            yield counted, frame
+        elif frame.pts in places:
+            yield places[frame.pts], frame
 
 
-def _frame_rate(stream: Any) -> float:
-    rate = stream.average_rate or stream.guessed_rate or stream.base_rate
-    return float(rate) if rate else 30.0
+def _packets_from(container: Any, stream: Any, point: SeekPoint) -> Iterator[Any]:
+    """Packets from exactly this key packet on; none where the file's index leads elsewhere."""
+    before = [stamp for stamp in (point.pts, point.dts) if stamp is not None]
+    try:
+        container.seek(min(before), stream=stream, backward=True, any_frame=False)
+    except decoding_errors():
+        return
+    found = False
+    for packet in container.demux(stream):
+        if not found:
+            found = packet.is_keyframe and packet.pts == point.pts
+            passed = None not in (packet.dts, point.dts) and packet.dts > point.dts
+            if not found and (passed or not packet.size):
+                return
+        if found:
+            yield packet
 
 
-def _count_packets(path: str | Path) -> int:
-    with _open(path) as (container, stream):
-        try:
-            return sum(1 for packet in container.demux(stream) if packet.size)
-        except _decoding_errors() as error:
-            raise _broken(path, 0, error) from error
-
-
-def _upright(image: np.ndarray, rotation_deg: int) -> np.ndarray:
-    """Turn a stored picture by the file's display rotation (degrees counterclockwise)."""
-    return np.rot90(image, k=round(rotation_deg / 90) % 4)
-
-
-def _decoding_errors() -> tuple[type[Exception], ...]:
-    import av
-
-    return (av.FFmpegError, EOFError)
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", "") or error)
-
-
-def _broken(path: str | Path, read: int, error: Exception) -> InvalidInputError:
-    return InvalidInputError(str(path), f"breaks off after {read} frames read ({_reason(error)})")
+def _check_size(path: str | Path, number: int, size: tuple[int, int], frame: Any) -> None:
+    if (frame.width, frame.height) != size:
+        now = f"{frame.width} x {frame.height}"
+        reason = f"its pictures change from {size[0]} x {size[1]} to {now} pixels at frame {number}"
+        raise InvalidInputError(str(path), reason, "Cut it there into two videos.")

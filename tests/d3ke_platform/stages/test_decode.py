@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import wave
 from pathlib import Path
 
@@ -43,22 +44,6 @@ def test_every_second_frame_keeps_its_index(tmp_path: Path) -> None:
         next(frames(path, every=0))
 
 
-@pytest.mark.parametrize("b_frames", [0, 2])
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
-@pytest.mark.parametrize(("first", "count"), [(0, 3), (1, 5), (4, 1), (7, 4), (10, None)])
-def test_part_of_a_video(
-    tmp_path: Path, name: str, b_frames: int, first: int, count: int | None
-) -> None:
-    codec = "mpeg4" if name.endswith("avi") else "libx264"
-    path = write_video(tmp_path / name, 14, codec=codec, b_frames=b_frames)
-    whole, part = list(frames(path)), list(frames(path, first=first, count=count))
-    expected = whole[first : None if count is None else first + count]
-    assert [frame.index for frame in part] == list(range(len(expected)))
-    for frame, same in zip(part, expected, strict=True):
-        np.testing.assert_array_equal(frame.image, same.image)
-        assert frame.time_s == pytest.approx(same.time_s - expected[0].time_s)
-
-
 @pytest.mark.parametrize(("first", "count"), [(14, 1), (12, 3), (20, None)])
 def test_part_beyond_the_end_of_a_video(tmp_path: Path, first: int, count: int | None) -> None:
     path = write_video(tmp_path / "a.mp4", 14)
@@ -71,17 +56,6 @@ def test_uneven_times_are_the_files_own(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mkv", 5, times=times)
     expected = (np.array(times) - 500) / 1000
     np.testing.assert_allclose([frame.time_s for frame in frames(path)], expected, atol=2e-3)
-
-
-@pytest.mark.parametrize("rotation", [90, -90, 180])
-def test_rotation_metadata_is_applied(tmp_path: Path, rotation: int) -> None:
-    path = write_video(tmp_path / "a.mp4", 3, rotation=rotation)
-    upright = np.rot90(frame_image(0), k=rotation // 90)
-    decoded = next(frames(path)).image
-    assert decoded.shape == upright.shape
-    assert np.abs(decoded.astype(int) - upright).mean() < 4
-    info = probe(path)
-    assert (info.height, info.width) == upright.shape[:2]
 
 
 def test_empty_missing_and_foreign_files(tmp_path: Path) -> None:
@@ -119,14 +93,15 @@ def test_file_without_its_index_cannot_be_opened(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "index_first"), [("a.mp4", True), ("a.mkv", False)])
 @pytest.mark.parametrize("part", [0.5, 0.8])
-def test_video_that_breaks_off_says_how_far_it_went(
+def test_video_that_breaks_off_is_refused_at_once(
     tmp_path: Path, name: str, index_first: bool, part: float
 ) -> None:
     whole = write_video(
         tmp_path / name, 60, codec="mpeg4", size=(320, 240), index_first=index_first
     )
     cut = cut_off(whole, tmp_path / f"cut_{name}", part)
-    seen = []
-    with pytest.raises(InvalidInputError, match=r"after \d+ frames read"):
-        seen.extend(frame.index for frame in frames(cut))
-    assert 5 < len(seen) < 60
+    for attempt in (lambda: next(frames(cut)), lambda: probe(cut)):
+        with pytest.raises(InvalidInputError, match=r"after (\d+) frames read") as caught:
+            attempt()
+        read = int(re.findall(r"after (\d+) frames", str(caught.value))[0])
+        assert 60 * part - 15 < read < 60 * part + 15

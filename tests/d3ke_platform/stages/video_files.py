@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,15 +27,20 @@ def write_video(
     codec: str = "libx264",
     rotation: int = 0,
     index_first: bool = False,
-    times: list[int] | None = None,
+    times: Sequence[int] | None = None,
     b_frames: int = 0,
+    pix_fmt: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    tags: dict[str, str] | None = None,
 ) -> Path:
-    """Encode `count` frames; `times` are presentation times in 1/1000 s."""
-    options = {"movflags": "faststart"} if index_first else {}
-    with av.open(str(path), "w", options=options) as container:
+    """Encode `count` frames; `times` are presentation times in 1/1000 s, `tags` the stream's."""
+    muxing = {"movflags": "faststart"} if index_first else {}
+    with av.open(str(path), "w", options=muxing) as container:
         stream = container.add_stream(codec, rate=fps)
-        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
         stream.options = {"g": "4", "bf": str(b_frames)} if codec == "libx264" else {}
+        stream.options |= options or {}
+        stream.metadata.update(tags or {})
         if rotation:
             stream.set_display_rotation(rotation)
         if times is not None:
@@ -46,6 +52,19 @@ def write_video(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def remux(source: Path, target: Path, *, shift: int = 0, skip: int = 0) -> Path:
+    """Copy the packets of a video but the first `skip`; `shift` is added to its timestamps."""
+    with av.open(str(source)) as container, av.open(str(target), "w") as output:
+        video = container.streams.video[0]
+        stream = output.add_stream_from_template(video)
+        for packet in [*container.demux(video)][skip:-1]:
+            packet.pts += shift
+            packet.dts = None if packet.dts is None else packet.dts + shift
+            packet.stream = stream
+            output.mux(packet)
+    return target
 
 
 def cut_off(path: Path, target: Path, part: float) -> Path:
