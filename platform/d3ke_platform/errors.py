@@ -49,3 +49,11 @@ class ChildTimeoutError(D3KEError):
     def __init__(self, what: str, timeout_s: float) -> None:
         super().__init__(f"{what}: no answer within {timeout_s:g} s; its process was ended.")
         self._arguments = (what, timeout_s)
+
+
+class ChildMemoryError(D3KEError):
+    """An isolated call needed more memory than its process is allowed."""
+
+    def __init__(self, what: str, limit_gb: float) -> None:
+        super().__init__(f"{what}: needs more than the {limit_gb:g} GB of memory it may take.")
+        self._arguments = (what, limit_gb)

@@ -1,35 +1,58 @@
 """An object in a child process: crashes and hangs of native code cannot take the worker along.
 
 OpenSim and video decoders are native code. In a Ray actor a segmentation fault would end the
-actor and everything it holds, and Ray would retry the same input for ever.
+actor and everything it holds, and Ray would retry the same input for ever. A child dies with
+its parent, however that ends, and can be given a limit of memory.
 """
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
+import os
 import pickle
+import queue
+import signal
+import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from d3ke_platform.errors import ChildCrashedError, ChildTimeoutError
+from d3ke_platform.errors import ChildCrashedError, ChildMemoryError, ChildTimeoutError
 
 START_TIMEOUT_S = 300.0  # interpreter start and imports on a loaded machine
+_PR_SET_PDEATHSIG = 1
+_VALUE, _ERROR, _ITEM, _END = "value", "error", "item", "end"
 
 
 class Isolated:
     """An object made by `factory()` in a spawned child process; methods are called by name.
 
     `factory` must be picklable (a class or `functools.partial` of one). The child starts at the
-    first call. After a crash or a timeout the next call starts a new child.
+    first call. After a crash or a timeout the next call starts a new child. It ends when its
+    parent ends, even a parent that is killed and a child that hangs (Linux).
     """
 
-    def __init__(self, factory: Callable[[], Any], *, timeout_s: float) -> None:
+    def __init__(
+        self, factory: Callable[[], Any], *, timeout_s: float, memory_bytes: int = 0
+    ) -> None:
+        """Nothing is started yet.
+
+        Args:
+            factory: Makes the object.
+            timeout_s: Longest wait for an answer, or for the next item of a stream, s.
+            memory_bytes: Address space the child may take beyond what it has once the object is
+                made, bytes; 0: no limit. What goes beyond is a ChildMemoryError.
+        """
         self._factory = factory
         self._timeout_s = timeout_s
+        self._memory_bytes = memory_bytes
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
 
@@ -39,12 +62,44 @@ class Isolated:
         An exception of the method is raised here again, with the child's traceback as a note.
         Raises ChildCrashedError when the child dies and ChildTimeoutError after `timeout_s`.
         """
+        connection = self._request(method, False, arguments, keywords)
+        return self._receive(connection, method, self._timeout_s)[1]
+
+    def stream(self, method: str, *arguments: Any, **keywords: Any) -> Iterator[Any]:
+        """Items of the object's generator method, as they are made.
+
+        The child goes on while the caller is busy, two items ahead at most. None is not passed
+        on: a generator yields it as a sign of life, for `timeout_s` counts from sign to sign.
+        Errors as with `call`; a stream that is left before its end ends the child.
+        """
+        connection = self._request(method, True, arguments, keywords)
+        ended = False
+        try:
+            while True:
+                kind, content = self._receive(connection, method, self._timeout_s)
+                if kind == _END:
+                    ended = True
+                    return
+                if content is not None:
+                    yield content
+        except GeneratorExit:
+            raise
+        except BaseException:
+            ended = True  # an error of the method: the child is well, or closed already
+            raise
+        finally:
+            if not ended:
+                self.close()
+
+    def _request(
+        self, method: str, stream: bool, arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> Connection:
         connection = self._started(method)
         try:
-            connection.send((method, arguments, keywords))
+            connection.send((method, stream, arguments, keywords))
         except (BrokenPipeError, ConnectionError) as error:
             raise self._crashed(method) from error
-        return self._receive(connection, method, self._timeout_s)
+        return connection
 
     def close(self) -> None:
         """End the child; the next call would start a new one."""
@@ -72,9 +127,11 @@ class Isolated:
             context = multiprocessing.get_context("spawn")
             self._connection, child_end = context.Pipe()
             self._process = context.Process(
-                target=_serve, args=(child_end, self._factory), daemon=True
+                target=_serve,
+                args=(child_end, self._factory, self._memory_bytes, os.getpid()),
+                daemon=True,
             )
-            self._process.start()
+            _starter().submit(self._process.start).result()
             child_end.close()  # so that the child's death ends our reading
             try:
                 self._receive(self._connection, f"start for {method}", START_TIMEOUT_S)
@@ -83,19 +140,22 @@ class Isolated:
                 raise
         return self._connection
 
-    def _receive(self, connection: Connection, method: str, timeout_s: float) -> Any:
+    def _receive(self, connection: Connection, method: str, timeout_s: float) -> tuple[str, Any]:
         started = time.monotonic()
         try:
             while not connection.poll(1.0):
                 if time.monotonic() - started > timeout_s:
                     self.close()
                     raise ChildTimeoutError(self._name(method), timeout_s)
-            succeeded, content = connection.recv()
+            kind, content = connection.recv()
         except (EOFError, ConnectionError) as error:
             raise self._crashed(method) from error
-        if succeeded:
-            return content
+        if kind != _ERROR:
+            return kind, content
         failure, text = content
+        if isinstance(failure, MemoryError):
+            failure = ChildMemoryError(self._name(method), self._memory_bytes / 1e9)
+            self.close()  # what it holds is not known
         failure.add_note(text)
         raise failure
 
@@ -112,31 +172,99 @@ class Isolated:
         return f"{getattr(target, '__name__', 'object')}.{method}"
 
 
-def _serve(connection: Connection, factory: Callable[[], Any]) -> None:
+@cache
+def _starter() -> ThreadPoolExecutor:
+    """One thread that starts all children and lives as long as the process.
+
+    A child is told to end when the *thread* that started it ends (prctl(2)), and the threads of
+    a worker come and go.
+    """
+    return ThreadPoolExecutor(1, thread_name_prefix="children")
+
+
+def _serve(
+    connection: Connection, factory: Callable[[], Any], memory_bytes: int, parent: int
+) -> None:
     """Child's main loop; ends when the parent closes its end or dies."""
+    _die_with(parent)
+    answers = _Answers(connection)
     target = None
     try:
         target = factory()
-        answer: tuple[bool, Any] = (True, None)
+        _limit_memory(memory_bytes)
+        answers.put(_VALUE, None)
     except Exception as error:  # noqa: BLE001  sent to the parent
-        answer = (False, _portable(error))
-    while True:
+        answers.put(_ERROR, _portable(error))
+    while target is not None:
         try:
-            connection.send(answer)
-            if target is None:
-                return
-            method, arguments, keywords = connection.recv()
+            method, stream, arguments, keywords = connection.recv()
         except (EOFError, OSError):
             return
         try:
-            answer = (True, getattr(target, method)(*arguments, **keywords))
+            result = getattr(target, method)(*arguments, **keywords)
+            if stream:
+                for item in result:
+                    answers.put(_ITEM, item)
+            answers.put(_END if stream else _VALUE, None if stream else result)
         except Exception as error:  # noqa: BLE001  sent to the parent
-            answer = (False, _portable(error))
+            answers.put(_ERROR, _portable(error))
+        result = None
+    answers.flush()
 
 
-def _portable(error: Exception) -> tuple[Exception, str]:
+class _Answers:
+    """Sends answers from a thread of its own, so that the next is made while one is sent."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._waiting: queue.Queue[tuple[str, Any]] = queue.Queue(1)
+        threading.Thread(target=self._send, name="answers", daemon=True).start()
+
+    def put(self, kind: str, content: Any) -> None:
+        self._waiting.put((kind, content))
+
+    def flush(self) -> None:
+        """Return when everything is sent."""
+        self._waiting.join()
+
+    def _send(self) -> None:
+        while True:
+            answer = self._waiting.get()
+            try:
+                self._connection.send(answer)
+            except (OSError, ValueError):
+                os._exit(1)  # nobody listens any more
+            except Exception as error:  # noqa: BLE001  a result that cannot be pickled
+                self._connection.send((_ERROR, _portable(error)))
+            del answer
+            self._waiting.task_done()
+
+
+def _die_with(parent: int) -> None:
+    """Have the system kill this process when its parent ends (Linux)."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before we asked
+        os._exit(1)
+
+
+def _limit_memory(more_bytes: int) -> None:
+    """Let this process's address space grow by so much and no more (Linux)."""
+    if not more_bytes or sys.platform != "linux":
+        return
+    import resource
+
+    with open("/proc/self/statm", encoding="ascii") as file:
+        taken = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + more_bytes, taken + more_bytes))
+
+
+def _portable(error: BaseException) -> tuple[BaseException, str]:
     """The error, or a RuntimeError in its place when it cannot be pickled, and its traceback."""
     text = traceback.format_exc()
+    if isinstance(error, MemoryError):
+        return MemoryError(), text
     try:
         pickle.loads(pickle.dumps(error))  # nosec B301
     except Exception:  # noqa: BLE001  any failure to pickle has the same remedy

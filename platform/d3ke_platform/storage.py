@@ -21,6 +21,7 @@ from d3ke_platform.files import (
     plain,
     read_bytes,
     read_json,
+    read_metadata,
     read_rows,
     read_table,
     remove,
@@ -30,6 +31,7 @@ from d3ke_platform.files import (
     write_bytes,
     write_json,
     write_table,
+    write_tables,
 )
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "plain",
     "read_bytes",
     "read_json",
+    "read_metadata",
     "read_rejects",
     "read_rows",
     "read_table",
@@ -63,4 +66,5 @@ __all__ = [
     "write_json",
     "write_rejects",
     "write_table",
+    "write_tables",
 ]

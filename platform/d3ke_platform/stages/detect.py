@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -39,11 +39,27 @@ class Detector(Protocol):
         ...
 
 
+class PersonFinder(Protocol):
+    """Finds everybody in one frame, whatever frames it has seen before: parts of a video can be
+    looked at in any order."""
+
+    name: str
+    smooth: bool
+    """Whether its boxes jitter from frame to frame and gain from smoothing."""
+    every_frame: bool
+    """Whether it costs next to nothing, so that no frame is left out."""
+
+    def people(self, frame: Frame) -> list[Detection]:
+        """One entry per person; the frame's index is that in the video."""
+        ...
+
+
 class KnownBoxes:
     """Boxes that are known beforehand."""
 
     name = "known"
     smooth = False
+    every_frame = True
 
     def __init__(
         self, indices: Sequence[int] | FloatArray, boxes: FloatArray, confidence: FloatArray
@@ -58,20 +74,33 @@ class KnownBoxes:
         """The known box of every frame."""
         return [self._boxes.get(frame.index) for frame in frames]
 
+    def people(self, frame: Frame) -> list[Detection]:
+        """The known box, with confidence 0 one between its neighbours, none without any."""
+        if frame.index in self._boxes:
+            return [self._boxes[frame.index]]
+        if not self._boxes:
+            return []
+        known = sorted(self._boxes)
+        sides = np.array([self._boxes[index].box for index in known])
+        box = np.array([np.interp(frame.index, known, side) for side in sides.T])
+        return [Detection(box, 0.0)]
+
 
 class WholeImage:
     """Takes the whole picture for the person's box: for videos already cut to the person."""
 
     name = "none"
     smooth = False
+    every_frame = True
 
     def boxes(self, frames: Iterable[Frame]) -> list[Detection | None]:
         """The picture's edges in every frame."""
-        found: list[Detection | None] = []
-        for frame in frames:
-            height, width = frame.image.shape[:2]
-            found.append(Detection(np.array([0.0, 0.0, width - 1.0, height - 1.0]), 1.0))
-        return found
+        return [self.people(frame)[0] for frame in frames]
+
+    def people(self, frame: Frame) -> list[Detection]:
+        """The picture's edges."""
+        height, width = frame.image.shape[:2]
+        return [Detection(np.array([0.0, 0.0, width - 1.0, height - 1.0]), 1.0)]
 
 
 class DetectorChoice(NamedTuple):
@@ -143,6 +172,29 @@ def build_detector(choice: DetectorChoice, *, device: str = "auto") -> Detector:
         from d3ke_platform.stages.detect_fallback import FallbackDetector
 
         return FallbackDetector()
+    return WholeImage()
+
+
+def build_finder(choice: DetectorChoice, *, device: str = "auto", survey: Any = None) -> PersonFinder:
+    """The finder of a choice, in this process.
+
+    Args:
+        choice: What `choose_detector` settled.
+        device: Of a detector that is a network.
+        survey: What the fallback needs to know of the video, a `detect_fallback.Survey`.
+    """
+    if choice.name == "mediapipe":
+        from d3ke_platform.stages.detect_mediapipe import MediaPipeFinder
+
+        return MediaPipeFinder(choice.model)
+    if choice.name == "fasterrcnn":
+        from d3ke_platform.stages.detect_fasterrcnn import FasterRCNNDetector
+
+        return FasterRCNNDetector(choice.model, device=device)
+    if choice.name == "fallback":
+        from d3ke_platform.stages.detect_fallback import FallbackFinder
+
+        return FallbackFinder(survey)
     return WholeImage()
 
 

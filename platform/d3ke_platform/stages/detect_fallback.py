@@ -7,6 +7,7 @@ upright people; where it finds too little, the box is that of what moves before 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -38,9 +39,7 @@ class FallbackDetector:
 
     def boxes(self, frames: Iterable[Frame]) -> list[Detection | None]:
         """Boxes of one video."""
-        hog = cv2.HOGDescriptor()
-        # OpenCV's type stubs lack this function.
-        hog.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())  # type: ignore[attr-defined]
+        hog = _pedestrian_detector()
         motion = _Motion()
         found: list[Detection | None] = []
         for frame in frames:
@@ -50,6 +49,69 @@ class FallbackDetector:
             return found
         moving = motion.boxes()
         return moving if any(item is not None for item in moving) else found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What a look at a few frames of a video says about all of them."""
+
+    background: FloatArray | None
+    """Median small grey picture [h,w], against which a moving person stands out; None: people
+    are found as pedestrians."""
+    scale: float
+    """Side of the small picture over the video's."""
+
+
+SURVEYED_FRAMES = 24
+
+
+def survey(frames: Iterable[Frame]) -> Survey | None:
+    """Settle from frames spread over a video how people are found in it; None without frames."""
+    hog, motion = _pedestrian_detector(), _Motion()
+    seen = found = 0
+    for frame in frames:
+        motion.add(frame.image)
+        seen += 1
+        found += _pedestrian(hog, frame.image) is not None
+    if not seen:
+        return None
+    upright = found >= _ENOUGH_FRAMES * seen
+    background = None if upright else motion.background()
+    return Survey(background=background, scale=motion.scale)
+
+
+class FallbackFinder:
+    """Pedestrian detector or motion, as a survey of the video has settled."""
+
+    name = "fallback"
+    smooth = True
+    every_frame = False
+
+    def __init__(self, survey: Survey | None) -> None:
+        """`survey` of the same video; None finds pedestrians."""
+        self._survey = survey
+        self._hog = _pedestrian_detector()
+
+    def people(self, frame: Frame) -> list[Detection]:
+        """At most one person."""
+        if self._survey is None or self._survey.background is None:
+            found = _pedestrian(self._hog, frame.image)
+        else:
+            picture = _small_grey(frame.image, self._survey.scale)
+            found = _moving_box(picture, self._survey.background, self._survey.scale)
+        return [] if found is None else [found]
+
+
+def _pedestrian_detector() -> Any:
+    hog = cv2.HOGDescriptor()
+    # OpenCV's type stubs lack this function.
+    hog.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())  # type: ignore[attr-defined]
+    return hog
+
+
+def _small_grey(image: ImageArray, scale: float) -> ImageArray:
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def _pedestrian(hog: Any, image: ImageArray) -> Detection | None:
@@ -80,16 +142,13 @@ class _Motion:
         self._pictures: list[ImageArray] = []
         self._every = 1
         self._count = 0
-        self._scale = 1.0
+        self.scale = 1.0
 
     def add(self, image: ImageArray) -> None:
         """Keep a small copy; every second copy is dropped when there are too many."""
         if self._count % self._every == 0:
-            self._scale = min(1.0, _MOTION_SIDE / max(image.shape))
-            small = cv2.resize(
-                image, None, fx=self._scale, fy=self._scale, interpolation=cv2.INTER_AREA
-            )
-            self._pictures.append(np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8))
+            self.scale = min(1.0, _MOTION_SIDE / max(image.shape))
+            self._pictures.append(_small_grey(image, self.scale))
         self._count += 1
         if len(self._pictures) > _MOTION_FRAMES:
             self._pictures = self._pictures[::2]
@@ -99,10 +158,14 @@ class _Motion:
         """One entry per added frame; None where nothing as large as a person moves."""
         found: list[Detection | None] = [None] * self._count
         if self._count:
-            background = np.median(self._pictures[:: max(1, len(self._pictures) // 50)], axis=0)
+            background = self.background()
             for number, picture in enumerate(self._pictures):
-                found[number * self._every] = _moving_box(picture, background, self._scale)
+                found[number * self._every] = _moving_box(picture, background, self.scale)
         return found
+
+    def background(self) -> FloatArray:
+        """Median of the pictures [h,w]."""
+        return np.median(self._pictures[:: max(1, len(self._pictures) // 50)], axis=0)
 
 
 def _moving_box(picture: ImageArray, background: FloatArray, scale: float) -> Detection | None:

@@ -26,6 +26,7 @@ class FasterRCNNDetector:
 
     name = "fasterrcnn"
     smooth = True
+    every_frame = False
 
     def __init__(self, weights: str = "", *, device: str = "auto", batch_size: int = 4) -> None:
         """Load the network.
@@ -48,25 +49,35 @@ class FasterRCNNDetector:
         found: list[Detection | None] = []
         remaining = iter(frames)
         while batch := list(islice(remaining, self._batch_size)):
-            images = [
-                torch.from_numpy(frame.image).to(self._device).permute(2, 0, 1).float() / 255
-                for frame in batch
-            ]
-            with torch.inference_mode():
-                found += [best_person(result) for result in self._network(images)]
+            found += [best_person(result) for result in self._detect(batch)]
         return found
+
+    def people(self, frame: Frame) -> list[Detection]:
+        """Everybody in one frame."""
+        return persons(self._detect([frame])[0])
+
+    def _detect(self, batch: list[Frame]) -> list[dict[str, Tensor]]:
+        images = [
+            torch.from_numpy(frame.image).to(self._device).permute(2, 0, 1).float() / 255
+            for frame in batch
+        ]
+        with torch.inference_mode():
+            return list(self._network(images))
+
+
+def persons(result: dict[str, Tensor]) -> list[Detection]:
+    """The persons of at least the least score, best first."""
+    wanted = (result["labels"] == _PERSON) & (result["scores"] >= _MINIMUM_SCORE)
+    boxes = result["boxes"][wanted].double().cpu().numpy()
+    scores = result["scores"][wanted].double().cpu().numpy()
+    # torchvision measures from the corner of the first pixel, boxes from its centre.
+    found = [Detection(np.asarray(b - 0.5), float(s)) for b, s in zip(boxes, scores, strict=True)]
+    return sorted(found, key=lambda item: -item.confidence)
 
 
 def best_person(result: dict[str, Tensor]) -> Detection | None:
     """The detection of highest score among the persons; None below the least score."""
-    persons = result["labels"] == _PERSON
-    scores = result["scores"][persons]
-    if not len(scores) or float(scores.max()) < _MINIMUM_SCORE:
-        return None
-    best = int(scores.argmax())
-    box = result["boxes"][persons][best].double().cpu().numpy()
-    # torchvision measures from the corner of the first pixel, boxes from its centre.
-    return Detection(np.asarray(box - 0.5), float(scores[best]))
+    return next(iter(persons(result)), None)
 
 
 def _load(weights: str) -> Any:

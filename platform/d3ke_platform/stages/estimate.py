@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,6 +19,9 @@ from d3ke.augmentation import center_crop
 from d3ke.errors import InvalidInputError
 from d3ke_platform import storage
 from d3ke_platform.schema import CROPS, ESTIMATES
+
+if TYPE_CHECKING:
+    from d3ke.networks import FrameNetwork
 
 
 class EstimateArrays(NamedTuple):
@@ -35,7 +39,12 @@ class FrameEstimator:
     """The per-frame network of a bundle, ready to be called with crops."""
 
     def __init__(
-        self, bundle_folder: str | Path, *, device: str = "auto", batch_size: int = 64
+        self,
+        bundle_folder: str | Path,
+        *,
+        device: str = "auto",
+        batch_size: int = 64,
+        precision: str = "fp32",
     ) -> None:
         """Load the bundle.
 
@@ -43,6 +52,7 @@ class FrameEstimator:
             bundle_folder: Folder written by `d3ke.networks.save_bundle`.
             device: "auto" (CUDA when there is one), or a torch device name.
             batch_size: Crops per forward pass.
+            precision: fp32, or bf16 for the backbone; angles are computed in fp32 either way.
         """
         from d3ke.networks.bundle import load_bundle
 
@@ -52,33 +62,47 @@ class FrameEstimator:
         self.device = choose_device(device)
         self.batch_size = batch_size
         self.crop = CropGeometry.of_bundle(self.bundle)
-        self._network = self.bundle.frame.to(self.device).eval()
+        self._network = inference_network(self.bundle.frame.to(self.device))
+        self._autocast = precision == "bf16"
 
-    def estimate(self, images: ImageArray, intrinsics: FloatArray) -> EstimateArrays:
+    def estimate(self, images: ImageArray) -> EstimateArrays:
         """Estimate every crop on its own.
+
+        Both kinds of crop are centred on the optical axis, and the estimate is in the crop
+        camera's axes, so that no camera is needed.
 
         Args:
             images: [n,H,W,3] uint8 RGB, as stored (with margin) or exactly what the network sees.
-            intrinsics: [n,3,3] of the crops, px; they fix nothing here but their number, because
-                both kinds of crop are centred on the optical axis and the estimate is in the
-                crop camera's axes whatever its focal length.
 
         Raises:
             InvalidInputError: not that type or shape.
         """
-        _check_images(images, len(intrinsics))
-        parts: list[EstimateArrays] = []
-        with torch.inference_mode():
-            for start in range(0, len(images), self.batch_size):
-                batch = torch.from_numpy(
-                    np.ascontiguousarray(images[start : start + self.batch_size])
-                )
-                seen = self.crop.seen(batch.to(self.device).permute(0, 3, 1, 2))
-                estimate = self._network(seen)
-                parts.append(EstimateArrays(*(_numpy(value) for value in estimate)))
+        check_images(images)
+        parts = [
+            self.finish(self.start(images[start : start + self.batch_size]))
+            for start in range(0, len(images), self.batch_size)
+        ]
         if not parts:
             return self._nothing()
         return EstimateArrays(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+    def start(self, images: ImageArray) -> Any:
+        """Start on one batch; on a GPU it only goes into its queue, for `finish` to wait for."""
+        batch = torch.from_numpy(np.ascontiguousarray(images))
+        if self.device.type == "cuda":
+            batch = batch.pin_memory()
+        with torch.inference_mode(), self._precision():
+            crops = batch.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+            return self._network(self.crop.seen(crops))
+
+    def finish(self, estimate: Any) -> EstimateArrays:
+        """Wait for what `start` has started."""
+        return EstimateArrays(*(_numpy(value) for value in estimate))
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if not self._autocast:
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
 
     def _nothing(self) -> EstimateArrays:
         predicted = len(self.bundle.head.predicted.coordinates)
@@ -120,6 +144,14 @@ class CropGeometry:
         )
 
     @property
+    def cut_size(self) -> int:
+        """Side of the part of a stored crop that has to be cut out for the network: what it sees,
+        where that is pixels of the stored crop, else all of it [px]."""
+        margin = self.stored_size - self.image_size
+        fits = abs(self.stored_size / self.margin - self.image_size) < 0.5
+        return self.image_size if margin >= 0 and margin % 2 == 0 and fits else self.stored_size
+
+    @property
     def stored_field_of_view(self) -> float:
         """Side of a stored crop, in longer box sides: `margin` of `d3ke.camera.crop_camera`."""
         return self.field_of_view * self.margin
@@ -155,7 +187,7 @@ class EstimateCrops:
             return [{"recording_id": recording_id, "frames": frames, "seconds": 0.0}]
         crops = CROPS.to_numpy(storage.read_table(item["crops_uri"]))
         images = _decode_jpegs(crops["jpeg"], self._estimator.crop.stored_size)
-        estimate = self._estimator.estimate(images, crops["crop_intrinsics"])
+        estimate = self._estimator.estimate(images)
         columns = {name: crops[name] for name in CROP_COLUMNS}
         columns["confidence"] = np.ones(len(images))
         dims = bundle_dims(self._estimator.bundle)
@@ -175,22 +207,22 @@ def estimates_table(
     columns: Mapping[str, np.ndarray],
     dims: Mapping[str, int],
     *,
-    person: int = 0,
+    person: int | np.ndarray = 0,
 ) -> pa.Table:
-    """ESTIMATES rows of one recording and person.
+    """ESTIMATES rows of one recording.
 
     Args:
         recording_id: The recording.
         estimate: n rows.
         columns: `CROP_COLUMNS` and "confidence", n rows each.
         dims: Sizes of the symbolic dimensions.
-        person: Number of the person in the recording.
+        person: Number of the person in the recording, for all rows or [n].
     """
     rows = len(columns["frame"])
     data: dict[str, Any] = {name: columns[name] for name in (*CROP_COLUMNS, "confidence")}
     data |= {
         "recording_id": [recording_id] * rows,
-        "person": np.full(rows, person, np.int32),
+        "person": np.broadcast_to(np.asarray(person, np.int32), rows),
         "coordinates": estimate.coordinates,
         "root_rotation": estimate.root_rotation,
         "measurement_factors": estimate.factors,
@@ -211,6 +243,16 @@ def bundle_dims(bundle: Any) -> dict[str, int]:
     }
 
 
+def inference_network(network: FrameNetwork) -> FrameNetwork:
+    """The same network for inference: batch normalisation is folded into the convolutions before
+    it, and pictures are laid out as vector units like them."""
+    from torch.fx.experimental.optimization import fuse
+
+    network = network.eval()
+    network.backbone = fuse(network.backbone).eval()
+    return network.to(memory_format=torch.channels_last)
+
+
 def choose_device(name: str) -> torch.device:
     """Torch device of a setting: "auto" is CUDA when there is one."""
     if name == "auto":
@@ -224,14 +266,13 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _check_images(images: ImageArray, count: int) -> None:
+def check_images(images: ImageArray) -> None:
+    """Raises InvalidInputError for anything but square RGB pictures."""
     shape = images.shape
     if images.dtype != np.uint8 or images.ndim != 4 or shape[1] != shape[2] or shape[3] != 3:
         raise InvalidInputError(
             "crops", f"are {images.dtype} {shape}, must be uint8 [n,H,H,3] (RGB, square)"
         )
-    if len(images) != count:
-        raise InvalidInputError("crops", f"{len(images)} images but {count} intrinsics")
 
 
 def _decode_jpegs(jpegs: np.ndarray, size: int) -> ImageArray:

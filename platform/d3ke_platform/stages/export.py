@@ -11,15 +11,18 @@ import numpy as np
 from d3ke.arrays import FloatArray
 from d3ke.errors import InvalidInputError, UnknownNameError
 from d3ke.kinematics import MarkerTrajectories, write_mot, write_trc
-from d3ke_platform.storage import write_atomically
+from d3ke_platform import storage
 
 EXPORTS = {
     "mot": "motion.mot",
     "osim": "model.osim",
     "trc": "markers.trc",
     "overlay": "overlay.mp4",
+    "page": "page.html",
 }
 """File name of every kind of export."""
+SHARED_EXPORTS = ("overlay", "page")
+"""Exports that show everybody; the others are made per person."""
 
 
 def check_exports(names: tuple[str, ...]) -> None:
@@ -27,6 +30,22 @@ def check_exports(names: tuple[str, ...]) -> None:
     for name in names:
         if name not in EXPORTS:
             raise UnknownNameError("export", name, EXPORTS)
+
+
+def missing_exports(folder: str, kinds: tuple[str, ...], *, person: int = 0) -> list[str]:
+    """Kinds of which a recording's folder does not hold the file of its first person yet."""
+    return [
+        kind for kind in kinds if not storage.exists(storage.join(folder, file_name(kind, person)))
+    ]
+
+
+def file_name(kind: str, person: int = 0) -> str:
+    """Name of an export's file; those of other people than the first carry their number."""
+    name = EXPORTS[kind]
+    if person == 0 or kind in SHARED_EXPORTS:
+        return name
+    stem, _, suffix = name.partition(".")
+    return f"{stem}_person{person}.{suffix}"
 
 
 class ExportRecording:
@@ -47,13 +66,16 @@ class ExportRecording:
             )
         self._bundle, self._kinds = bundle, kinds
 
-    def write(self, folder: Path, results: Mapping[str, np.ndarray], *, fps: float) -> list[str]:
+    def write(
+        self, folder: Path, results: Mapping[str, np.ndarray], *, fps: float, person: int = 0
+    ) -> list[str]:
         """Write the files.
 
         Args:
             folder: Where to; made if need be.
-            results: Columns of RESULTS, T rows.
+            results: Columns of RESULTS, T rows of one person.
             fps: Nominal frame rate for the .trc header, 1/s.
+            person: Number of the person; see `file_name`.
 
         Returns:
             names of the files written.
@@ -63,13 +85,13 @@ class ExportRecording:
         written = []
         if "mot" in self._kinds:
             write_mot(
-                folder / EXPORTS["mot"],
+                folder / file_name("mot", person),
                 skeleton.coordinates,
                 results["coordinates"],
                 results["time_s"],
                 skeleton.coordinate_rotational,
             )
-            written.append(EXPORTS["mot"])
+            written.append(file_name("mot", person))
         if "trc" in self._kinds:
             markers = MarkerTrajectories(
                 names=tuple(skeleton.markers),
@@ -77,16 +99,16 @@ class ExportRecording:
                 times=results["time_s"],
                 rate_hz=fps,
             )
-            write_trc(folder / EXPORTS["trc"], markers)
-            written.append(EXPORTS["trc"])
+            write_trc(folder / file_name("trc", person), markers)
+            written.append(file_name("trc", person))
         if "osim" in self._kinds:
             write_scaled_model(
                 self._bundle.model_osim,
-                folder / EXPORTS["osim"],
+                folder / file_name("osim", person),
                 bodies=tuple(skeleton.bodies),
                 scales=results["body_scales"][0],
             )
-            written.append(EXPORTS["osim"])
+            written.append(file_name("osim", person))
         return written
 
 
@@ -116,7 +138,7 @@ def write_scaled_model(
         scaled.scale(state, _scale_set(opensim, bodies, scales), False, -1.0)
         scaled.setName(f"{scaled.getName()}_scaled")
         scaled.initSystem()
-        write_atomically(target, lambda part: scaled.printToXML(str(part)))
+        storage.write_atomically(target, lambda part: scaled.printToXML(str(part)))
     except RuntimeError as error:
         raise InvalidInputError(str(model), f"OpenSim cannot scale it ({error})") from error
 

@@ -3,114 +3,230 @@
 from __future__ import annotations
 
 import time
+import traceback
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from d3ke.camera import Camera
 from d3ke.errors import InvalidInputError
 from d3ke_platform import storage
 from d3ke_platform.calibration import camera_from_json
-from d3ke_platform.schema import ESTIMATES, RESULTS
+from d3ke_platform.errors import ChildCrashedError, ChildMemoryError, ChildTimeoutError
+from d3ke_platform.isolation import Isolated
+from d3ke_platform.schema import RESULTS
 from d3ke_platform.stages.body_outline import surface_markers
-from d3ke_platform.stages.decode import frames
-from d3ke_platform.stages.estimate import bundle_dims
-from d3ke_platform.stages.export import EXPORTS, ExportRecording, check_exports
-from d3ke_platform.stages.overlay import Overlay, write_overlay
-from d3ke_platform.stages.refine import SequenceRefiner, assemble_results
-from d3ke_platform.stages.score_video import local_copy
+from d3ke_platform.stages.decode import Frame, frames
+from d3ke_platform.stages.estimate import EstimateArrays
+from d3ke_platform.stages.export import (
+    EXPORTS,
+    SHARED_EXPORTS,
+    ExportRecording,
+    check_exports,
+    missing_exports,
+)
+from d3ke_platform.stages.local_copy import local_copy
+from d3ke_platform.stages.overlay import Overlay, draw_people, write_overlay
+from d3ke_platform.stages.recording_page import write_page
+from d3ke_platform.stages.refine import Columns, Placement, SequenceRefiner
+from d3ke_platform.stages.rejects import error_reason, reject_row
+from d3ke_platform.stages.score_plan import ScorePlan
 from d3ke_platform.stages.scores_folder import (
     ScoredVideo,
-    estimates_uri,
     exports_uri,
     read_scored,
+    rejected_uri,
     results_uri,
 )
+from d3ke_platform.stages.segment_files import read_estimates
+from d3ke_platform.stages.video_record import load_record
+
+BLOCK_ROWS = 4096
+"""Rows of results that are computed and written at a time: memory does not follow the length."""
+FINISH_TIMEOUT_S = 6 * 3600.0
 
 
 class FinishRecording:
-    """Refine over time, place in ground, write RESULTS and the exports that are missing."""
+    """Refine over time, place in ground, write RESULTS and the exports that are missing.
+
+    OpenSim scales models and FFmpeg writes overlays: all of it happens in a child process.
+    """
 
     name = "finish"
 
-    def __init__(self, bundle_folder: str, *, output: str, exports: tuple[str, ...]) -> None:
-        """Load the bundle.
-
-        Args:
-            bundle_folder: The model bundle.
-            output: SCORES folder or URI; exports need a folder.
-            exports: Kinds of `EXPORTS`.
-        """
-        check_exports(exports)
-        if exports and storage.is_uri(output):
+    def __init__(self, plan: ScorePlan) -> None:
+        """Raises InvalidInputError for exports into an object store, which need a folder."""
+        check_exports(plan.exports)
+        if plan.exports and storage.is_uri(plan.output):
             raise InvalidInputError(
-                f"output {output}",
+                f"output {plan.output}",
                 "export files are written to local folders only",
                 "Use --export none, or a local --output.",
             )
-        self._refiner = SequenceRefiner(bundle_folder)
-        self._bundle = self._refiner.bundle
-        self._exports = exports
-        files = tuple(kind for kind in exports if kind != "overlay")
-        self._writer = ExportRecording(self._bundle, files)
-        self._output = output
+        self._plan = plan
+        self._child = Isolated(partial(Finisher, plan), timeout_s=FINISH_TIMEOUT_S)
 
     def __call__(self, item: dict[str, Any]) -> list[dict[str, Any]]:
         """Item: recording_id. What is there already is kept.
 
-        Returns one ledger row {"recording_id", "skipped", "exports", "seconds"}.
+        Returns one ledger row {"recording_id", "skipped", "exports", "seconds", "frames", "rows",
+        "detected", "people"}, or a row of REJECTS for a recording in which there is nobody.
         """
-        recording_id = item["recording_id"]
-        scored = read_scored(self._output, recording_id)
+        name = item["recording_id"]
+        try:
+            return [self._child.call("finish", name)]
+        except (NobodyError, ChildCrashedError, ChildTimeoutError, ChildMemoryError) as error:
+            scored = read_scored(self._plan.folder, name)
+            trace = "\n".join([traceback.format_exc(), *getattr(error, "__notes__", [])])
+            uri = scored.uri if scored else name
+            row = reject_row(uri, self.name, error_reason(error), trace)
+            storage.write_json(rejected_uri(self._plan.folder, name), row)
+            return [row]
+
+
+class NobodyError(InvalidInputError):
+    """A recording without a person."""
+
+
+class Finisher:
+    """Finishes recordings; lives in the child."""
+
+    def __init__(self, plan: ScorePlan) -> None:
+        """Load the bundle."""
+        self._plan = plan
+        self._refiner = SequenceRefiner(plan.bundle)
+        self._bundle = self._refiner.bundle
+        self._writer = ExportRecording(
+            self._bundle, tuple(kind for kind in plan.exports if kind not in SHARED_EXPORTS)
+        )
+
+    def finish(self, recording_id: str) -> dict[str, Any]:
+        """See `FinishRecording`."""
+        scored = read_scored(self._plan.folder, recording_id)
         if scored is None:
             raise InvalidInputError(recording_id, "has no estimates")
         began = time.perf_counter()
-        results = self._finished(recording_id)
-        skipped = results is not None
-        if results is None:
-            results = self._results(scored)
+        uri = results_uri(self._plan.folder, recording_id)
+        there = storage.exists(uri)
+        if not there:
+            self._write_results(uri, scored)
         refined = time.perf_counter()
-        written = self._export(scored, results) if self._exports else []
-        return [
-            {
-                "recording_id": recording_id,
-                "skipped": skipped and not written,
-                "exports": written,
-                "seconds": {"refine": refined - began, "export": time.perf_counter() - refined},
-            }
-        ]
+        written = self._export(scored, uri)
+        counts = storage.read_metadata(uri, "scored")
+        return {
+            "recording_id": recording_id,
+            "uri": scored.uri,
+            "skipped": there and not written,
+            "exports": written,
+            "seconds": {"refine": refined - began, "export": time.perf_counter() - refined},
+            **counts,
+        }
 
-    def _finished(self, recording_id: str) -> dict[str, np.ndarray] | None:
-        uri = results_uri(self._output, recording_id)
-        return RESULTS.to_numpy(storage.read_table(uri)) if storage.exists(uri) else None
+    def _write_results(self, uri: str, scored: ScoredVideo) -> None:
+        estimates = read_estimates(self._plan.folder, scored)
+        columns = estimates.columns
+        people = np.unique(columns["person"])
+        if not len(people):
+            raise NobodyError(scored.uri, f"no person found in its {scored.frames} frames")
+        counts = {
+            "frames": scored.frames,
+            "rows": len(columns["frame"]),
+            "detected": estimates.detected,
+            "people": len(people),
+        }
 
-    def _results(self, scored: ScoredVideo) -> dict[str, np.ndarray]:
-        table = storage.read_table(estimates_uri(self._output, scored.recording_id))
-        estimates = ESTIMATES.to_numpy(table)
-        refined = self._refiner.refine(estimates, fps=scored.fps)
+        def blocks() -> Iterator[pa.Table]:
+            for person in people:
+                chosen = columns["person"] == person
+                rows = {name: values[chosen] for name, values in columns.items()}
+                yield from self._results(scored, rows)
+
+        schema = RESULTS.arrow_schema(self._plan.dims)
+        storage.write_tables(uri, schema, blocks(), metadata={"scored": counts})
+
+    def _results(self, scored: ScoredVideo, rows: Columns) -> Iterator[pa.Table]:
+        """RESULTS of one person, block by block."""
+        refined = self._refine(scored, rows)
         camera = camera_from_json(scored.camera)
-        dims = bundle_dims(self._bundle)
-        results = assemble_results(self._bundle, estimates, refined, camera, dims)
-        uri = results_uri(self._output, scored.recording_id)
-        storage.write_table(uri, RESULTS.to_arrow(results, dims))
-        return results
+        placement = Placement(self._bundle, refined.factors, camera)
+        for start in range(0, len(rows["frame"]), BLOCK_ROWS):
+            part = slice(start, start + BLOCK_ROWS)
+            block = placement.results(
+                {name: values[part] for name, values in rows.items()},
+                EstimateArrays(*(values[part] for values in refined)),
+            )
+            yield RESULTS.to_arrow(block, self._plan.dims)
 
-    def _export(self, scored: ScoredVideo, results: dict[str, np.ndarray]) -> list[str]:
-        folder = Path(exports_uri(self._output, scored.recording_id))
-        if all((folder / EXPORTS[kind]).is_file() for kind in self._exports):
+    def _refine(self, scored: ScoredVideo, rows: Columns) -> EstimateArrays:
+        """Refined estimates of one person; where the person was away, movement begins anew."""
+        starts = np.flatnonzero(np.diff(rows["frame"]) != 1) + 1
+        pieces = np.split(np.arange(len(rows["frame"])), starts)
+        refined = [
+            self._refiner.refine({n: v[piece] for n, v in rows.items()}, fps=scored.fps)
+            for piece in pieces
+        ]
+        return EstimateArrays(*(np.concatenate(values) for values in zip(*refined, strict=True)))
+
+    def _export(self, scored: ScoredVideo, uri: str) -> list[str]:
+        location = exports_uri(self._plan.folder, scored.recording_id)
+        missing = missing_exports(location, self._plan.exports)
+        if not missing:
             return []
-        written = self._writer.write(folder, results, fps=scored.fps)
-        target = folder / EXPORTS["overlay"]
-        if "overlay" in self._exports and not target.is_file():
-            self._overlay(target, scored, camera_from_json(scored.camera), results)
-            written.append(target.name)
+        folder = Path(location)
+        results = RESULTS.to_numpy(storage.read_table(uri))
+        people = _by_person(results)
+        written: list[str] = []
+        # The first person last: its files say that everybody's are there.
+        for person in sorted(people, reverse=True):
+            written += self._writer.write(folder, people[person], fps=scored.fps, person=person)
+        if set(missing) & set(SHARED_EXPORTS):
+            written += self._show(folder, scored, people, missing)
         return written
 
-    def _overlay(
-        self, target: Path, scored: ScoredVideo, camera: Camera, results: dict[str, np.ndarray]
-    ) -> None:
-        skeleton = self._bundle.skeleton
-        overlay = Overlay(skeleton, surface_markers(skeleton), camera, results)
+    def _show(
+        self, folder: Path, scored: ScoredVideo, people: dict[int, Columns], missing: list[str]
+    ) -> list[str]:
+        """Files that show everybody."""
+        skeleton, camera = self._bundle.skeleton, camera_from_json(scored.camera)
+        landmarks = surface_markers(skeleton)
+        overlays = [Overlay(skeleton, landmarks, camera, rows) for rows in people.values()]
+        written = []
         with local_copy(scored.uri) as video:
-            write_overlay(target, frames(video), overlay, fps=scored.fps)
+            if "overlay" in missing:
+                target = folder / EXPORTS["overlay"]
+                write_overlay(target, _frames(scored, video), overlays, fps=scored.fps)
+                written.append(target.name)
+            if "page" in missing:
+                middle = scored.first_frame + scored.frames // 2
+                seen = np.concatenate([rows["frame"] for rows in people.values()])
+                nearest = int(seen[np.argmin(np.abs(seen - middle))])
+                frame = next(_frames(scored, video, first=nearest, count=1))
+                still = draw_people(frame, overlays)
+                target = folder / EXPORTS["page"]
+                write_page(target, scored, skeleton, people, still)
+                written.append(target.name)
+        return written
+
+
+def _by_person(results: dict[str, np.ndarray]) -> dict[int, Columns]:
+    """Columns of each person; those of the only one are not copied."""
+    numbers = np.unique(results["person"]).tolist()
+    if len(numbers) == 1:
+        return {numbers[0]: results}
+    return {
+        number: {name: values[results["person"] == number] for name, values in results.items()}
+        for number in numbers
+    }
+
+
+def _frames(
+    scored: ScoredVideo, video: Path, *, first: int | None = None, count: int | None = None
+) -> Iterator[Frame]:
+    """Frames of a recording, numbered as in its video."""
+    index = load_record(scored.index_uri).index if scored.index_uri else None
+    first = scored.first_frame if first is None else first
+    count = scored.end_frame - first if count is None else count
+    return frames(video, first=first, count=count, index=index)

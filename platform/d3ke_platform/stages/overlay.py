@@ -120,21 +120,20 @@ class Overlay:
         self._rows = {int(frame): row for row, frame in enumerate(results["frame"])}
         self._angles = _read_outs(skeleton, results["coordinates"])
 
-    def draw(self, frame: Frame) -> ImageArray:
-        """The frame with the skeleton, at most 1280 px large, sides even."""
-        height, width = frame.image.shape[:2]
-        scale = min(1.0, _LONGEST_SIDE / max(height, width))
-        size = (int(width * scale) // 2 * 2, int(height * scale) // 2 * 2)
-        interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        image = np.array(cv2.resize(frame.image, size, interpolation=interpolation), np.uint8)
+    def draw(self, image: ImageArray, frame: Frame) -> bool:
+        """Draw on `canvas(frame)`; returns whether the person is in the frame."""
+        row = self._rows.get(frame.index)
+        if row is None:
+            return False
+        self._draw_person(image, row, *_scale(image, frame))
+        return True
+
+    def draw_angles(self, image: ImageArray, frame: Frame) -> None:
+        """A table of the person's angles in a corner of `canvas(frame)`."""
         row = self._rows.get(frame.index)
         if row is not None:
-            factors = np.array(size) / (width, height)
-            unit = max(size) / _REFERENCE_SIDE
-            self._draw_person(image, row, factors, unit)
             angles = [(label, *values[row]) for label, values in self._angles.items()]
-            _draw_panel(image, angles, frame.time_s, unit)
-        return image
+            _draw_panel(image, angles, frame.time_s, _scale(image, frame)[1])
 
     def _draw_person(self, image: ImageArray, row: int, factors: FloatArray, unit: float) -> None:
         _draw_box(image, self._boxes[row], factors, self._confidence[row] > 0, unit)
@@ -161,11 +160,29 @@ def draw_bones(
         _dot(image, stop, own, 2.6 * unit)
 
 
+def canvas(frame: Frame) -> ImageArray:
+    """A copy of the frame to draw on, at most 1280 px large, sides even."""
+    height, width = frame.image.shape[:2]
+    scale = min(1.0, _LONGEST_SIDE / max(height, width))
+    size = (max(2, int(width * scale) // 2 * 2), max(2, int(height * scale) // 2 * 2))
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.array(cv2.resize(frame.image, size, interpolation=interpolation), np.uint8)
+
+
+def draw_people(frame: Frame, overlays: Sequence[Overlay]) -> ImageArray:
+    """The frame with everybody's skeleton, and the angles of the first who is in it."""
+    image = canvas(frame)
+    seen = [overlay for overlay in overlays if overlay.draw(image, frame)]
+    if seen:
+        seen[0].draw_angles(image, frame)
+    return image
+
+
 def write_overlay(
-    target: Path, frames: Iterable[Frame], overlay: Overlay, *, fps: float, crf: int = 23
+    target: Path, frames: Iterable[Frame], overlays: Sequence[Overlay], *, fps: float, crf: int = 23
 ) -> int:
     """Encode the drawn frames as .mp4, atomically; returns their number."""
-    drawn = (overlay.draw(frame) for frame in frames)
+    drawn = (draw_people(frame, overlays) for frame in frames)
     first = next(drawn, None)
     if first is None:
         return 0
@@ -174,6 +191,13 @@ def write_overlay(
         for image in drawn:
             writer.write(image)
         return writer.frame_count
+
+
+def _scale(image: ImageArray, frame: Frame) -> tuple[FloatArray, float]:
+    """Canvas over frame in x and y, and the unit of line widths."""
+    height, width = image.shape[:2]
+    factors = np.array([width / frame.image.shape[1], height / frame.image.shape[0]])
+    return factors, max(width, height) / _REFERENCE_SIDE
 
 
 def _read_outs(skeleton: Any, coordinates: FloatArray) -> dict[str, FloatArray]:

@@ -88,136 +88,62 @@ def _unweave(values: FloatArray, index: np.ndarray, valid: BoolArray, rows: int)
     return result
 
 
-def assemble_results(
-    bundle: Any,
-    estimates: Columns,
-    refined: EstimateArrays,
-    camera: Camera | None,
-    dims: Mapping[str, int],
-) -> dict[str, np.ndarray]:
-    """RESULTS columns of one person in one recording.
+class Placement:
+    """Results of one person in one recording, in OpenSim's terms and in ground, block by block.
 
     Body scales are constant: a body does not grow, and the median over the frames is robust.
     One camera does not see distance; the person is placed so that the body of the estimated
     size fills the box.
-
-    Args:
-        bundle: The bundle that made the estimates.
-        estimates: Columns of ESTIMATES, T rows in time order.
-        refined: T rows in the same order.
-        camera: The recording's camera; None places through the crop cameras alone.
-        dims: Sizes of the symbolic dimensions, checked against the bundle.
-
-    Returns:
-        every column of RESULTS, T rows; root pose, joint centres and markers in ground.
     """
-    head, skeleton = bundle.head, bundle.skeleton
-    if dims["Q"] != len(skeleton.coordinates) or dims["P"] != refined.coordinates.shape[-1]:
-        raise InvalidInputError("results", f"dimensions {dict(dims)} are not those of the bundle")
-    scales = constant_body_scales(head, refined.factors)
-    rotation = np.swapaxes(estimates["crop_rotation"], -1, -2) @ refined.root_rotation
-    free = head.all_coordinates(_tensor(refined.coordinates)).numpy()
-    # OpenSim keeps locked coordinates where they are, whatever a motion file says.
-    locked = skeleton.coordinate_locked
-    free[:, locked] = skeleton.coordinate_defaults[locked]
-    coordinates = _tensor(coupled_coordinates(skeleton, free, scales))
-    position = _positions(bundle, coordinates, scales, rotation, estimates, camera)
-    full = _with_root(skeleton, coordinates, rotation, position)
-    pose = head.layer(full, _tensor(scales))
-    result = {
-        name: estimates[name]
-        for name in ("recording_id", "person", "frame", "time_s", "box", "confidence")
-    }
-    rows = len(estimates["frame"])
-    result |= {
-        "coordinates": full.numpy(),
-        "root_rotation": rotation,
-        "body_scales": np.repeat(scales[None], rows, axis=0),
-        "joint_centers": pose.joint_centers.numpy(),
-        "markers": pose.markers.numpy(),
-    }
-    return {name: result[name] for name in RESULTS.column_names}
 
+    def __init__(self, bundle: Any, factors: FloatArray, camera: Camera | None) -> None:
+        """Settle the body's size.
 
-def constant_body_scales(head: Any, factors: FloatArray) -> FloatArray:
-    """Body scales [N,3] of the median over frames of measurement factors [T,S]."""
-    median = _tensor(np.median(factors, axis=0))
-    return head.measurements.body_scales(median, head.skeleton).numpy()
+        Args:
+            bundle: The bundle that made the estimates.
+            factors: Refined measurement factors [T,S] of all of the person's frames.
+            camera: The recording's camera; None places through the crop cameras alone.
+        """
+        self._bundle, self._camera = bundle, camera
+        self._scales = constant_body_scales(bundle.head, factors)
+        self._root_before: FloatArray | None = None
 
+    def results(self, estimates: Columns, refined: EstimateArrays) -> dict[str, np.ndarray]:
+        """RESULTS columns of the next rows; angles of the root go on from the rows before.
 
-def coupled_coordinates(skeleton: Any, coordinates: FloatArray, scales: FloatArray) -> FloatArray:
-    """Coordinates [T,Q] with the dependent ones computed from their drivers, as OpenSim does.
+        Args:
+            estimates: Columns of ESTIMATES, T rows in time order.
+            refined: T rows in the same order.
 
-    The skeletal-model layer ignores what is passed for dependent coordinates; files must hold
-    the values that they really have. `scales` [N,3] multiply coupled translations.
-    """
-    result = coordinates.copy()
-    for _ in skeleton.couplers:  # a coupler may drive another one; every pass settles one more
-        before = result.copy()
-        for coupler in skeleton.couplers:
-            factor = 1.0
-            if any(coupler.scale_weights):
-                factor = float(np.dot(coupler.scale_weights, scales[coupler.scale_body]))
-            result[:, coupler.dependent] = factor * coupler.function(result)
-        if np.array_equal(before, result):
-            break
-    return result
+        Returns:
+            every column of RESULTS, T rows; root pose, joint centres and markers in ground.
+        """
+        head, skeleton, scales = self._bundle.head, self._bundle.skeleton, self._scales
+        if refined.coordinates.shape[-1] != len(head.predicted.coordinates):
+            reason = f"{refined.coordinates.shape[-1]} coordinates are not those of the bundle"
+            raise InvalidInputError("results", reason)
+        rotation = np.swapaxes(estimates["crop_rotation"], -1, -2) @ refined.root_rotation
+        free = head.all_coordinates(_tensor(refined.coordinates)).numpy()
+        # OpenSim keeps locked coordinates where they are, whatever a motion file says.
+        locked = skeleton.coordinate_locked
+        free[:, locked] = skeleton.coordinate_defaults[locked]
+        coordinates = _tensor(coupled_coordinates(skeleton, free, scales))
+        position = _positions(self._bundle, coordinates, scales, rotation, estimates, self._camera)
+        full = self._with_root(coordinates, rotation, position)
+        pose = head.layer(full, _tensor(scales))
+        result = {
+            name: estimates[name]
+            for name in ("recording_id", "person", "frame", "time_s", "box", "confidence")
+        }
+        rows = len(estimates["frame"])
+        result |= {
+            "coordinates": full.numpy(),
+            "root_rotation": rotation,
+            "body_scales": np.repeat(scales[None], rows, axis=0),
+            "joint_centers": pose.joint_centers.numpy(),
+            "markers": pose.markers.numpy(),
+        }
+        return {name: result[name] for name in RESULTS.column_names}
 
-
-def _positions(
-    bundle: Any,
-    coordinates: Tensor,
-    scales: FloatArray,
-    rotation: FloatArray,
-    estimates: Columns,
-    camera: Camera | None,
-) -> FloatArray:
-    """Pelvis origin in ground [T,3], m, by fitting the body into the boxes."""
-    pose = bundle.head.layer(coordinates, _tensor(scales), _tensor(rotation))
-    points = outline_points(bundle.skeleton, pose.joint_centers, pose.markers)
-    relative = (points - pose.body_positions[..., :1, :]).numpy()
-    result = np.empty((len(relative), 3))
-    geometry = CropGeometry.of_bundle(bundle)
-    for row, body in enumerate(relative):
-        box = estimates["box"][row]
-        seen, seen_box = camera, box
-        if seen is None:
-            seen, seen_box = _through_crop(estimates, row, geometry)
-        origin = place_by_box(body @ seen.rotation.T, seen_box, seen)
-        result[row] = seen.rotation.T @ (origin - seen.translation)
-    return result
-
-
-def _through_crop(
-    estimates: Columns, row: int, geometry: CropGeometry
-) -> tuple[Camera, FloatArray]:
-    """Camera of a crop and the box in it: centred, its longer side known from the crop's rule."""
-    size = geometry.stored_size
-    camera = Camera(
-        intrinsics=estimates["crop_intrinsics"][row],
-        rotation=estimates["crop_rotation"][row],
-        translation=estimates["crop_translation"][row],
-        size=(size, size),
-    )
-    x0, y0, x1, y1 = estimates["box"][row]
-    sides = np.array([x1 - x0, y1 - y0])
-    half = sides / sides.max() * size / geometry.stored_field_of_view / 2
-    middle = np.full(2, (size - 1) / 2)
-    return camera, np.concatenate([middle - half, middle + half])
-
-
-def _with_root(
-    skeleton: Any, coordinates: Tensor, rotation: FloatArray, position: FloatArray
-) -> Tensor:
-    """All coordinates [T,Q], with the root's set to this pelvis pose, angles without jumps."""
-    from d3ke.skeleton import root_coordinates_from_pose
-
-    root = root_coordinates_from_pose(skeleton, _tensor(rotation), _tensor(position)).numpy()
-    root[:, :3] = np.unwrap(root[:, :3], axis=0)
-    full = coordinates.clone()
-    full[:, skeleton.index_of("coordinate", skeleton.root_coordinates)] = _tensor(root)
-    return full
-
-
-def _tensor(values: FloatArray) -> Tensor:
+    def _tensor(values: FloatArray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values)).double()

@@ -1,230 +1,408 @@
-"""Stage: one video -> its per-frame estimates. Full frames never leave the process."""
+"""Stage: one video -> the estimates of its segments. Full frames never leave a child process."""
 
 from __future__ import annotations
 
-import tempfile
-import time
-from collections.abc import Iterator
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from itertools import islice
-from pathlib import Path, PurePosixPath
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
-import numpy as np
-import pyarrow.fs as pafs
-
-from d3ke.arrays import FloatArray
-from d3ke.camera import Camera, crop_camera, warp
+from d3ke.arrays import ImageArray
+from d3ke.camera import Camera
 from d3ke.errors import InvalidInputError
 from d3ke_platform import storage
 from d3ke_platform.calibration import camera_for_video, camera_from_json, camera_to_json
-from d3ke_platform.files import filesystem
+from d3ke_platform.errors import ChildCrashedError, ChildTimeoutError
+from d3ke_platform.isolation import Isolated
 from d3ke_platform.schema import BOXES
-from d3ke_platform.stages.decode import Frame, VideoInfo, frames, probe
-from d3ke_platform.stages.detect import (
-    Detector,
-    DetectorChoice,
-    KnownBoxes,
-    Track,
-    build_detector,
-    complete_track,
-)
-from d3ke_platform.stages.estimate import (
-    EstimateArrays,
-    FrameEstimator,
-    bundle_dims,
-    estimates_table,
-)
+from d3ke_platform.stages.crop_video import CropBatch, CropJob, CropVideo
+from d3ke_platform.stages.estimate import EstimateArrays, FrameEstimator
+from d3ke_platform.stages.export import missing_exports
+from d3ke_platform.stages.local_copy import local_copy
+from d3ke_platform.stages.rejects import error_reason, reject_row
+from d3ke_platform.stages.score_plan import ScorePlan
 from d3ke_platform.stages.scores_folder import (
     ScoredVideo,
-    clear_recording,
     estimates_uri,
+    exports_uri,
+    read_rejected,
     read_scored,
-    scored_uri,
+    recording_key,
+    recording_name,
+    rejected_uri,
+    results_uri,
+    write_scored,
 )
+from d3ke_platform.stages.segment_files import SegmentWriter
+from d3ke_platform.stages.step_clock import StepClock
+from d3ke_platform.stages.video_record import (
+    VideoRecord,
+    file_state,
+    load_record,
+    read_record,
+    record_uri,
+    write_record,
+)
+
+T = TypeVar("T")
+
+
+class CropNetwork(Protocol):
+    """The per-frame network, in this process or elsewhere."""
+
+    ahead: int
+    """Batches that may wait for their results."""
+
+    def submit(self, images: ImageArray) -> Any:
+        """Start on crops [n,S,S,3]; returns a ticket."""
+        ...
+
+    def result(self, ticket: Any) -> EstimateArrays:
+        """Wait for the estimates of a ticket."""
+        ...
+
+
+class LocalNetwork:
+    """The network in this process: while it works, the child decodes on."""
+
+    ahead = 0
+
+    def __init__(self, plan: ScorePlan) -> None:
+        self._estimator = FrameEstimator(
+            plan.bundle, device=plan.device, batch_size=plan.batch_size, precision=plan.precision
+        )
+
+    def submit(self, images: ImageArray) -> EstimateArrays:
+        """The estimates themselves."""
+        return self._estimator.estimate(images)
+
+    def result(self, ticket: EstimateArrays) -> EstimateArrays:
+        """What `submit` gave."""
+        return ticket
+
+
+class _ContentError(Exception):
+    """A video that its own content makes unusable; `row` is its row of REJECTS."""
+
+    def __init__(self, row: dict[str, str]) -> None:
+        super().__init__(row["reason"])
+        self.row = row
+
+
+class _ChildFailure(Exception):
+    """Something that went wrong in the child."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class ScoreVideo:
-    """Decode, detect, crop and estimate in one process; batches of crops go to the device."""
+    """Decode, detect and crop in a child process; estimate; write each segment when it is done."""
 
     name = "estimate"
 
-    def __init__(
-        self,
-        bundle_folder: str,
-        *,
-        output: str,
-        detector: tuple[str, str, str],
-        device: str = "auto",
-        batch_size: int = 64,
-        field_of_view_deg: float = 55.0,
-        frame_rate: float = 0.0,
-        smoothing_s: float = 0.05,
-    ) -> None:
-        """Load networks and detector.
-
-        Args:
-            bundle_folder: The model bundle.
-            output: SCORES folder or URI.
-            detector: Fields of `DetectorChoice`.
-            device: Of the network.
-            batch_size: Crops per forward pass.
-            field_of_view_deg: Of the camera assumed where none is known, longer side.
-            frame_rate: Frames per second of every video; 0 takes each video's own.
-            smoothing_s: Smoothing of detected boxes over time, s.
-        """
-        self._estimator = FrameEstimator(bundle_folder, device=device, batch_size=batch_size)
-        self._detector = build_detector(DetectorChoice(*detector), device=device)
-        self._output, self._smoothing_s = output, smoothing_s
-        self._field_of_view_deg, self._frame_rate = field_of_view_deg, frame_rate
+    def __init__(self, plan: ScorePlan, *, network: CropNetwork | None = None) -> None:
+        """`network`: who estimates; None: a network in this process."""
+        self._plan = plan
+        self._network = None if plan.only_look else network or LocalNetwork(plan)
+        self._child = Isolated(
+            partial(CropVideo, plan.detector, device=plan.device),
+            timeout_s=plan.timeout_s,
+            memory_bytes=int(plan.memory_gb * 1e9),
+        )
 
     def __call__(self, item: dict[str, Any]) -> list[dict[str, Any]]:
-        """Item: uri, camera (JSON values or None), optionally recording_id and boxes_uri.
+        """Item: a video or, of one too long for one go, some of its segments.
 
-        Returns one ledger row: fields of `ScoredVideo` and "skipped", true where the estimates
-        were there already.
+        A video: uri, camera (JSON values or None), optionally recording_id, boxes_uri, start_s
+        and end_s. Segments: recording_id and "segments", the first and the one after the last.
+
+        Returns one ledger row: recording_id, uri, "frames" of the recording, "estimated" frames
+        of this call, "missing" frames still to do, "parts" (items that do them), "finished"
+        (results and exports are there), "calibrated", and seconds by step; or a row of REJECTS
+        for a video that cannot be used, which is kept and given again until it is retried.
         """
-        with local_copy(item["uri"]) as path:
-            content_hash = storage.content_hash(path)
-            stem = PurePosixPath(item["uri"]).stem
-            recording_id = item.get("recording_id") or f"{stem}-{content_hash[:8]}"
-            done = read_scored(self._output, recording_id)
-            if done is not None and done.content_hash == content_hash:
-                return [{**asdict(done), "skipped": True}]
-            clear_recording(self._output, recording_id)
-            scored = self._score(path, item, recording_id, content_hash)
-        return [{**asdict(scored), "skipped": False}]
-
-    def _score(
-        self, path: Path, item: dict[str, Any], recording_id: str, content_hash: str
-    ) -> ScoredVideo:
-        clock = _Clock()
-        info = probe(path)
-        camera = self._camera(item, info)
-        detector = self._detector
-        if item.get("boxes_uri"):
-            boxes = BOXES.to_numpy(storage.read_table(item["boxes_uri"]))
-            detector = KnownBoxes(boxes["frame"], boxes["box"], boxes["confidence"])
-        track, indices, times = self._track(path, detector, clock, item["uri"])
-        estimate, crops = self._estimate(path, camera, track, clock)
-        columns = {"frame": indices, "time_s": times, "box": track.boxes, **crops}
-        columns["confidence"] = track.confidence
-        dims = bundle_dims(self._estimator.bundle)
-        table = estimates_table(recording_id, estimate, columns, dims)
-        scored = ScoredVideo(
-            recording_id=recording_id,
-            uri=item["uri"],
-            content_hash=content_hash,
-            fps=self._frame_rate or info.fps,
-            frames=len(indices),
-            detected=track.detected,
-            width=info.width,
-            height=info.height,
-            camera=camera_to_json(camera),
-            calibrated=item.get("camera") is not None,
-            detector=detector.name,
-            seconds=clock.seconds,
-        )
-        # The description first: whoever finds the table finds the description as well.
-        storage.write_json(scored_uri(self._output, recording_id), asdict(scored))
-        storage.write_table(estimates_uri(self._output, recording_id), table)
-        return scored
-
-    def _camera(self, item: dict[str, Any], info: VideoInfo) -> Camera:
-        size = (info.width, info.height)
-        if item.get("camera") is None:
-            return Camera.assumed(size, self._field_of_view_deg)
-        return camera_for_video(camera_from_json(item["camera"]), size, item["uri"])
-
-    def _track(
-        self, path: Path, detector: Detector, clock: _Clock, what: str
-    ) -> tuple[Track, np.ndarray, FloatArray]:
-        """Boxes of all frames, frame indices and times."""
-        indices: list[int] = []
-        times: list[float] = []
-
-        def noted() -> Iterator[Frame]:
-            for frame in clock.timed("decode", frames(path)):
-                indices.append(frame.index)
-                times.append(frame.time_s)
-                yield frame
-
-        decoded_before = clock.seconds.get("decode", 0.0)
-        with clock.measure("detect"):
-            detections = detector.boxes(noted())
-        clock.seconds["detect"] -= clock.seconds.get("decode", 0.0) - decoded_before
-        smoothing_s = self._smoothing_s if detector.smooth else 0.0
-        track = complete_track(what, detections, np.array(times), smoothing_s=smoothing_s)
-        return track, np.array(indices, np.int32), np.array(times)
-
-    def _estimate(
-        self, path: Path, camera: Camera, track: Track, clock: _Clock
-    ) -> tuple[EstimateArrays, dict[str, np.ndarray]]:
-        """Estimates of all frames, and the cameras of their crops."""
-        estimates: list[EstimateArrays] = []
-        cameras: list[Camera] = []
-        remaining = zip(clock.timed("decode", frames(path)), track.boxes, strict=True)
-        size = self._estimator.crop.stored_size
-        margin = self._estimator.crop.stored_field_of_view
-        while True:
-            crops, views = [], []
-            for frame, box in islice(remaining, self._estimator.batch_size):
-                with clock.measure("crop"):
-                    views.append(crop_camera(camera, box, size=size, margin=margin))
-                    crops.append(warp(frame.image, camera, views[-1]))
-            if not crops:
-                break
-            with clock.measure("network"):
-                intrinsics = np.stack([view.intrinsics for view in views])
-                estimates.append(self._estimator.estimate(np.stack(crops), intrinsics))
-            cameras += views
-        joined = EstimateArrays(*(np.concatenate(v) for v in zip(*estimates, strict=True)))
-        return joined, {
-            "crop_intrinsics": np.stack([view.intrinsics for view in cameras]),
-            "crop_rotation": np.stack([view.rotation for view in cameras]),
-            "crop_translation": np.stack([view.translation for view in cameras]),
-        }
-
-
-@contextmanager
-def local_copy(uri: str) -> Iterator[Path]:
-    """A local file with the content of a uri, deleted afterwards if it had to be copied."""
-    if not storage.is_uri(uri):
-        path = storage.local_path(uri)
-        if not path.is_file():
-            raise InvalidInputError(uri, "no such file")
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="d3ke-") as folder:
-        path = Path(folder) / PurePosixPath(uri).name
-        system, remote = filesystem(uri)
         try:
-            pafs.copy_files(remote, str(path), source_filesystem=system)
-        except OSError as error:
-            raise InvalidInputError(uri, f"cannot be copied ({error})") from error
-        yield path
+            if "segments" in item:
+                return [self._part(item["recording_id"], *item["segments"])]
+            return [self._video(item)]
+        except _ContentError as error:
+            return [error.row]
 
+    def _video(self, item: dict[str, Any]) -> dict[str, Any]:
+        uri, folder = item["uri"], self._plan.folder
+        record = read_record(self._plan.output, uri)
+        if record is None:
+            with local_copy(uri) as path:
+                content_hash = storage.content_hash(path)
+                key, name = self._identity(item, content_hash)
+                self._check_rejected(name)
+                record = self._look(uri, path, content_hash, name)
+        else:
+            key, name = self._identity(item, record.content_hash)
+            self._check_rejected(name)
+        recording = self._recording(item, record, key, name)
+        missing = self._missing(recording, 0, recording.segments)
+        frames = _frames_of(recording, missing)
+        row = {**_row_of(recording), "missing": frames, "estimated": 0, "parts": [], "seconds": {}}
+        row["finished"] = not missing and self._finished(name)
+        if self._plan.only_look:
+            return row
+        write_scored(folder, recording)
+        parts = _parts(name, missing, self._plan.part_segments)
+        if len(parts) > 1:
+            return {**row, "parts": parts}
+        seconds = self._score(recording, record, missing) if missing else {}
+        return {**row, "missing": 0, "estimated": frames, "seconds": seconds}
 
-class _Clock:
-    """Seconds by step."""
+    def _part(self, name: str, first: int, last: int) -> dict[str, Any]:
+        recording = read_scored(self._plan.folder, name)
+        if recording is None:
+            raise InvalidInputError(name, "has no description; was the output cleared meanwhile?")
+        missing = self._missing(recording, first, last)
+        record = load_record(recording.index_uri)
+        seconds = self._score(recording, record, missing) if missing else {}
+        done = {"estimated": _frames_of(recording, missing), "missing": 0, "parts": []}
+        return {**_row_of(recording), **done, "seconds": seconds, "finished": False}
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def _identity(self, item: dict[str, Any], content_hash: str) -> tuple[str, str]:
+        """Key and id of a recording."""
+        boxes = item.get("boxes_uri")
+        boxes_hash = storage.content_hash(boxes) if boxes else ""
+        key = recording_key(content_hash, item, boxes_hash)
+        return key, recording_name(item, key)
+
+    def _check_rejected(self, name: str) -> None:
+        row = read_rejected(self._plan.folder, name)
+        if row is not None and not self._plan.retry_rejects:
+            raise _ContentError(row)
 
     @contextmanager
-    def measure(self, step: str) -> Iterator[None]:
-        began = time.perf_counter()
+    def _blaming(self, name: str, uri: str) -> Iterator[None]:
+        """What goes wrong in the child is the video's own fault, and stays so."""
         try:
             yield
-        finally:
-            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - began
+        except _ChildFailure as failure:
+            error = failure.error
+            notes = getattr(error, "__notes__", [])
+            trace = "\n".join([*traceback.format_exception(error), *notes])
+            row = reject_row(uri, self.name, error_reason(error), trace)
+            storage.write_json(rejected_uri(self._plan.folder, name), row)
+            raise _ContentError(row) from error
 
-    def timed(self, step: str, items: Iterator[Frame]) -> Iterator[Frame]:
-        """The same items; the time each takes to be made counts for `step`."""
-        while True:
-            with self.measure(step):
-                item = next(items, None)
-            if item is None:
-                return
-            yield item
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        """An answer of the child; a crash or a hang is given another chance, in a new child."""
+        return self._patiently(lambda: next(_from_child(self._answer(method, *arguments))))
+
+    def _answer(self, method: str, *arguments: Any) -> Iterator[Any]:
+        yield self._child.call(method, *arguments)
+
+    def _patiently(self, action: Callable[[], T]) -> T:
+        for _ in range(self._plan.retries):
+            try:
+                return action()
+            except _ChildFailure as failure:
+                if not isinstance(failure.error, ChildCrashedError | ChildTimeoutError):
+                    raise
+        return action()
+
+    def _look(self, uri: str, path: Path, content_hash: str, name: str) -> VideoRecord:
+        """What a video that is new or has changed consists of."""
+        size, modified_ns = file_state(uri)
+        with self._blaming(name, uri):
+            info = self._ask("probe", path)
+        record = VideoRecord(
+            uri=uri,
+            size=size,
+            modified_ns=modified_ns,
+            content_hash=content_hash,
+            width=info.width,
+            height=info.height,
+            index=info.index,
+        )
+        write_record(self._plan.output, record)
+        return record
+
+    def _recording(
+        self, item: dict[str, Any], record: VideoRecord, key: str, name: str
+    ) -> ScoredVideo:
+        index = record.index
+        first, count = 0, index.frame_count
+        if item.get("start_s") is not None or item.get("end_s") is not None:
+            last_s = item.get("end_s")
+            first, count = index.between(
+                float(item.get("start_s") or 0.0), float("inf") if last_s is None else float(last_s)
+            )
+            if not count:
+                reason = f"has no frame from {item.get('start_s')} to {last_s} s"
+                raise InvalidInputError(item["uri"], reason)
+        return ScoredVideo(
+            recording_id=name,
+            uri=item["uri"],
+            content_hash=record.content_hash,
+            key=key,
+            fps=self._plan.frame_rate or index.fps,
+            first_frame=first,
+            frames=count,
+            width=record.width,
+            height=record.height,
+            camera=camera_to_json(self._camera(item, record)),
+            calibrated=item.get("camera") is not None,
+            detector="known" if item.get("boxes_uri") else self._plan.detector[0],
+            boxes_uri=item.get("boxes_uri") or "",
+            index_uri=record_uri(self._plan.output, item["uri"]),
+            segment_frames=self._plan.segment_frames,
+        )
+
+    def _camera(self, item: dict[str, Any], record: VideoRecord) -> Camera:
+        size = (record.width, record.height)
+        if item.get("camera") is None:
+            return Camera.assumed(size, self._plan.field_of_view_deg)
+        return camera_for_video(camera_from_json(item["camera"]), size, item["uri"])
+
+    def _missing(self, recording: ScoredVideo, first: int, last: int) -> list[int]:
+        """Segments that are not written yet; one listing tells, however many there are."""
+        folder = self._plan.folder
+        there = set(storage.list_files(estimates_uri(folder, recording.recording_id), ".parquet"))
+        names = {file.rsplit("/", 1)[-1] for file in there}
+        return [
+            number
+            for number in range(first, last)
+            if recording.segment_uri(folder, number).rsplit("/", 1)[-1] not in names
+        ]
+
+    def _finished(self, name: str) -> bool:
+        folder = self._plan.folder
+        if not storage.exists(results_uri(folder, name)):
+            return False
+        return not missing_exports(exports_uri(folder, name), self._plan.exports)
+
+    def _score(
+        self, recording: ScoredVideo, record: VideoRecord, missing: list[int]
+    ) -> dict[str, float]:
+        """Estimate and write segments; returns seconds by step."""
+        clock = StepClock()
+        with (
+            local_copy(recording.uri) as path,
+            self._blaming(recording.recording_id, recording.uri),
+        ):
+            job = self._job(recording, record, path)
+
+            def once() -> None:
+                left = self._missing(recording, missing[0], missing[-1] + 1)
+                for first, last in _runs(left):
+                    self._stream(recording, job(first, last), clock)
+
+            self._patiently(once)
+        return clock.seconds
+
+    def _job(
+        self, recording: ScoredVideo, record: VideoRecord, path: Path
+    ) -> Callable[[int, int], CropJob]:
+        """Makes the job of the segments from the first number up to the last, not included."""
+        index, rule, length = record.index, self._plan.rule, recording.segment_frames
+        around = rule.most_around(index.fps)
+        boxes = survey = None
+        if recording.boxes_uri:
+            boxes = BOXES.to_numpy(storage.read_table(recording.boxes_uri))
+        elif recording.detector == "fallback":
+            survey = self._ask("survey", path, index)
+
+        def job(first: int, last: int) -> CropJob:
+            begin = recording.first_frame + first * length
+            end = min(recording.first_frame + last * length, recording.end_frame)
+            start = max(begin - around, 0)
+            stop = min(end + around, index.frame_count)
+            return CropJob(
+                path=path,
+                index=index.part(start, stop - start),
+                camera=recording.camera,
+                first=begin,
+                last=end,
+                begin=recording.first_frame,
+                end=recording.end_frame,
+                segment_frames=length,
+                batch_size=self._plan.batch_size,
+                rule=rule,
+                boxes=boxes,
+                survey=survey,
+            )
+
+        return job
+
+    def _stream(self, recording: ScoredVideo, job: CropJob, clock: StepClock) -> None:
+        assert self._network is not None
+        writer = SegmentWriter(self._plan.folder, recording, self._plan.dims, job.rule.people)
+        waiting: deque[tuple[CropBatch, Any]] = deque()
+
+        def settle() -> None:
+            batch, ticket = waiting.popleft()
+            with clock.measure("network"):
+                estimate = self._network.result(ticket)
+            with clock.measure("write"):
+                writer.add(batch, estimate)
+
+        for batch in _from_child(self._child.stream("crops", job)):
+            for step, seconds in batch.seconds.items():
+                clock.add(step, seconds)
+            with clock.measure("network"):
+                waiting.append((batch, self._network.submit(batch.images)))
+            while len(waiting) > self._network.ahead:
+                settle()
+        while waiting:
+            settle()
+
+
+def _from_child(answers: Iterator[T]) -> Iterator[T]:
+    """The same answers; what goes wrong in getting one is a `_ChildFailure`."""
+    while True:
+        try:
+            answer = next(answers)
+        except StopIteration:
+            return
+        except Exception as error:
+            raise _ChildFailure(error) from error
+        yield answer
+
+
+def _runs(numbers: list[int]) -> list[tuple[int, int]]:
+    """Runs of consecutive numbers: the first and the one after the last."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number:
+            runs[-1] = (runs[-1][0], number + 1)
+        else:
+            runs.append((number, number + 1))
+    return runs
+
+
+def _parts(name: str, missing: list[int], most: int) -> list[dict[str, Any]]:
+    """Items for runs of missing segments, none longer than `most`."""
+    pieces = [
+        (start, min(start + most, last))
+        for first, last in _runs(missing)
+        for start in range(first, last, most)
+    ]
+    return [
+        {"item": f"{name} {first}-{last}", "recording_id": name, "segments": (first, last)}
+        for first, last in pieces
+    ]
+
+
+def _frames_of(recording: ScoredVideo, segments: list[int]) -> int:
+    """Frames in some of a recording's segments."""
+    length = recording.segment_frames
+    return sum(min(length, recording.frames - number * length) for number in segments)
+
+
+def _row_of(recording: ScoredVideo) -> dict[str, Any]:
+    return {
+        "recording_id": recording.recording_id,
+        "uri": recording.uri,
+        "frames": recording.frames,
+        "calibrated": recording.calibrated,
+    }

@@ -1,27 +1,40 @@
-"""Layout of a SCORES folder: what is written where, under names made of recording ids."""
+"""Layout of a SCORES folder: what is written where, under names made of recording ids.
+
+SCORES/summary.json is the latest run's and names its folder. SCORES/videos/ keeps what videos
+consist of, whatever they are scored with. SCORES/RUN/ holds everything of one model and its
+settings: estimates/RECORDING/SEGMENT.parquet, results/RECORDING.parquet, exports/RECORDING/,
+recordings/RECORDING.json, rejected/RECORDING.json, rejects/STAGE.parquet, scores.json.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from d3ke_platform import storage
 
+_LONGEST_NAME = 80
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredVideo:
-    """What is known of a recording once its frames are estimated; kept as JSON beside them."""
+    """A recording: a video, or a range of it, with what makes its scores; kept as JSON."""
 
     recording_id: str
     uri: str
     content_hash: str
     """Of the video file."""
+    key: str
+    """Changes with everything of the recording that changes its scores."""
     fps: float
     """Frame rate used, 1/s."""
+    first_frame: int
+    """First frame, as an index in the video."""
     frames: int
-    """Decoded frames, the number of estimates."""
-    detected: int
-    """Frames in which the person was detected; the others have interpolated boxes."""
+    """Number of frames."""
     width: int
     height: int
     camera: dict[str, Any]
@@ -29,45 +42,109 @@ class ScoredVideo:
     calibrated: bool
     """False: an assumed camera."""
     detector: str
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Seconds of decoding, detecting, cropping and estimating."""
+    boxes_uri: str = ""
+    """BOXES table, where the boxes are known."""
+    index_uri: str = ""
+    """What the video consists of (`stages.video_record`)."""
+    segment_frames: int = 512
+    """Frames of a segment of its estimates."""
+
+    @property
+    def end_frame(self) -> int:
+        """Frame after the last one."""
+        return self.first_frame + self.frames
+
+    @property
+    def segments(self) -> int:
+        """Number of segments."""
+        return -(-self.frames // self.segment_frames)
+
+    def segment_uri(self, run: str, number: int) -> str:
+        """ESTIMATES of a segment; its name changes with everything that changes its content."""
+        identity = [self.key, self.first_frame, self.frames, self.segment_frames, number]
+        name = f"{number:05d}-{storage.settings_hash(identity)[:12]}.parquet"
+        return storage.join(estimates_uri(run, self.recording_id), name)
 
 
-def estimates_uri(output: str, recording_id: str) -> str:
-    """ESTIMATES table of a recording."""
-    return storage.join(output, "estimates", f"{recording_id}.parquet")
+def run_folder(output: str, run: str) -> str:
+    """Folder of one model and its settings."""
+    return storage.join(output, run)
 
 
-def results_uri(output: str, recording_id: str) -> str:
+def latest_run(output: str) -> str:
+    """Folder of the latest run below SCORES; SCORES itself where it is such a folder."""
+    summary = storage.join(output, "summary.json")
+    if storage.exists(summary):
+        run = storage.read_json(summary).get("run", "")
+        return run_folder(output, run) if run else output
+    return output
+
+
+def estimates_uri(run: str, recording_id: str) -> str:
+    """Folder of the ESTIMATES tables of a recording's segments."""
+    return storage.join(run, "estimates", recording_id)
+
+
+def results_uri(run: str, recording_id: str) -> str:
     """RESULTS table of a recording."""
-    return storage.join(output, "results", f"{recording_id}.parquet")
+    return storage.join(run, "results", f"{recording_id}.parquet")
 
 
-def exports_uri(output: str, recording_id: str) -> str:
+def exports_uri(run: str, recording_id: str) -> str:
     """Folder of the exports of a recording."""
-    return storage.join(output, "exports", recording_id)
+    return storage.join(run, "exports", recording_id)
 
 
-def scored_uri(output: str, recording_id: str) -> str:
+def scored_uri(run: str, recording_id: str) -> str:
     """JSON file of a recording's `ScoredVideo`."""
-    return storage.join(output, "recordings", f"{recording_id}.json")
+    return storage.join(run, "recordings", f"{recording_id}.json")
 
 
-def read_scored(output: str, recording_id: str) -> ScoredVideo | None:
-    """Description of a recording whose estimates are complete; None for any other."""
-    uri = scored_uri(output, recording_id)
-    if not (storage.exists(estimates_uri(output, recording_id)) and storage.exists(uri)):
-        return None
-    return ScoredVideo(**storage.read_json(uri))
+def read_scored(run: str, recording_id: str) -> ScoredVideo | None:
+    """Description of a recording, None where there is none."""
+    uri = scored_uri(run, recording_id)
+    return ScoredVideo(**storage.read_json(uri)) if storage.exists(uri) else None
 
 
-def clear_recording(output: str, recording_id: str) -> None:
-    """Delete everything of a recording, the table that marks it as complete first."""
-    for locate in (estimates_uri, results_uri, exports_uri, scored_uri):
-        storage.remove(locate(output, recording_id))
+def write_scored(run: str, scored: ScoredVideo) -> None:
+    """Keep a recording's description; what another content left under its name goes first."""
+    before = read_scored(run, scored.recording_id)
+    if before == scored:
+        return
+    if before is not None and before.key != scored.key:
+        clear_recording(run, scored.recording_id)
+    storage.write_json(scored_uri(run, scored.recording_id), asdict(scored))
 
 
-def clear_scores(output: str) -> None:
-    """Delete everything of all recordings."""
-    for folder in ("estimates", "results", "exports", "recordings", "rejects"):
-        storage.remove(storage.join(output, folder))
+def clear_recording(run: str, recording_id: str) -> None:
+    """Delete everything of a recording."""
+    for locate in (results_uri, estimates_uri, exports_uri, scored_uri, rejected_uri):
+        storage.remove(locate(run, recording_id))
+
+
+def rejected_uri(run: str, recording_id: str) -> str:
+    """JSON file of a recording's row of REJECTS: it is not tried again."""
+    return storage.join(run, "rejected", f"{recording_id}.json")
+
+
+def read_rejected(run: str, recording_id: str) -> dict[str, Any] | None:
+    """A recording's row of REJECTS, None where there is none."""
+    uri = rejected_uri(run, recording_id)
+    return storage.read_json(uri) if storage.exists(uri) else None
+
+
+def recording_key(content_hash: str, item: Mapping[str, Any], boxes_hash: str) -> str:
+    """16 hex digits of a video's content and of what a manifest says about it."""
+    about = [item.get("camera"), boxes_hash, item.get("start_s"), item.get("end_s")]
+    return storage.settings_hash([content_hash, *about])
+
+
+def recording_name(item: Mapping[str, Any], key: str) -> str:
+    """Id of a recording: the manifest's, or the file's name and a part of the key.
+
+    Names of files may hold anything; ids are names of files, of folders and of objects.
+    """
+    given = str(item.get("recording_id") or "")
+    stem = re.sub(r"[^\w.-]+", "_", given or PurePosixPath(str(item["uri"])).stem).strip("._")
+    stem = stem[:_LONGEST_NAME]
+    return stem if given and stem == given else f"{stem or 'video'}-{key[:8]}"
