@@ -12,7 +12,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, is_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -205,64 +205,17 @@ def write_table(location: Location, table: pa.Table, *, group_rows: int | None =
         compression="zstd",
         row_group_size=group_rows,
         use_byte_stream_split=[
-            _leaf_name(table.schema, name) for name in table.schema.names if name in measured
+            leaf_name(table.schema, name) for name in table.schema.names if name in measured
         ],
         use_dictionary=[
-            _leaf_name(table.schema, name) for name in table.schema.names if name not in measured
+            leaf_name(table.schema, name) for name in table.schema.names if name not in measured
         ],
     )
     write_bytes(location, sink.getvalue())
 
 
-def write_tables(
-    location: Location,
-    schema: pa.Schema,
-    tables: Iterable[pa.Table],
-    *,
-    metadata: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a Parquet file of many tables atomically, holding one of them at a time.
-
-    `metadata` are JSON values for `read_metadata`; those of `schema` are kept.
-    """
-    added = {key: json.dumps(value, default=_plain) for key, value in (metadata or {}).items()}
-    schema = schema.with_metadata({**(schema.metadata or {}), **added})
-    measured = [field.name for field in schema if _is_measured(field.type)]
-    options = {
-        "compression": "zstd",
-        "use_byte_stream_split": [_leaf_name(schema, name) for name in measured],
-        "use_dictionary": [_leaf_name(schema, n) for n in schema.names if n not in measured],
-    }
-
-    def write(path: Path) -> None:
-        with pq.ParquetWriter(path, schema, **options) as writer:
-            for table in tables:
-                writer.write_table(table.replace_schema_metadata(schema.metadata))
-
-    try:
-        if not is_uri(location):
-            _replace_file(Path(os.path.abspath(os.path.expanduser(str(location)))), write)
-            return
-        with tempfile.TemporaryDirectory(prefix="d3ke-") as folder:
-            part = Path(folder) / "table.parquet"
-            write(part)
-            write_bytes(location, part.read_bytes())
-    except (OSError, pa.ArrowException) as error:
-        raise UnwritableError(str(location), _reason(error)) from error
-
-
-def read_metadata(location: Location, key: str) -> Any:
-    """JSON value that `write_tables` has put into a Parquet file; None where there is none."""
-    system, path = filesystem(location)
-    try:
-        with system.open_input_file(path) as source:
-            metadata = pq.read_schema(source).metadata or {}
-    except (OSError, pa.ArrowException) as error:
-        raise InvalidInputError(str(location), f"cannot be read ({_reason(error)})") from error
-    return json.loads(metadata.get(key.encode(), b"null"))
-
-
-def _is_measured(kind: pa.DataType) -> bool:
+def is_measured(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds floating-point numbers."""
     value = kind.value_type if pa.types.is_fixed_size_list(kind) else kind
     return pa.types.is_floating(value)
 
@@ -270,13 +223,13 @@ def _is_measured(kind: pa.DataType) -> bool:
 def _varies(table: pa.Table, name: str) -> bool:
     """Whether a column holds floating-point numbers that are not the same in every row."""
     column = table.column(name)
-    if not _is_measured(table.schema.field(name).type) or table.num_rows < 3:
+    if not is_measured(table.schema.field(name).type) or table.num_rows < 3:
         return False
     first, *others = (column[row].as_py() for row in (0, table.num_rows // 2, table.num_rows - 1))
     return any(other != first for other in others)
 
 
-def _leaf_name(schema: pa.Schema, name: str) -> str:
+def leaf_name(schema: pa.Schema, name: str) -> str:
     """Parquet's name of a column's values."""
     nested = pa.types.is_fixed_size_list(schema.field(name).type)
     return f"{name}.list.element" if nested else name

@@ -21,7 +21,6 @@ from d3ke_platform.files import (
     plain,
     read_bytes,
     read_json,
-    read_metadata,
     read_rows,
     read_table,
     remove,
@@ -31,8 +30,8 @@ from d3ke_platform.files import (
     write_bytes,
     write_json,
     write_table,
-    write_tables,
 )
+from d3ke_platform.table_files import read_metadata, write_tables
 
 __all__ = [
     "DataSet",
@@ -54,7 +53,6 @@ __all__ = [
     "plain",
     "read_bytes",
     "read_json",
-    "read_metadata",
     "read_rejects",
     "read_rows",
     "read_table",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 
 from d3ke.errors import InvalidInputError
 
@@ -36,3 +37,28 @@ class Fragile:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+    def count(self, last: int, *, pause_s: float = 0.0) -> Iterator[int | None]:
+        """Numbers, the first without a pause, each after a sign of life."""
+        for number in range(last):
+            if number:
+                time.sleep(pause_s)
+                yield None
+            self._value = number
+            yield number
+
+    def break_off(self, fault: str) -> Iterator[int]:
+        yield 1
+        time.sleep(0.5)  # what has been made but not sent is lost in a crash
+        getattr(self, fault)()
+
+    def value(self) -> int:
+        return self._value
+
+    def fill(self, size_bytes: int) -> int:
+        return len(bytearray(size_bytes))
+
+    def hang(self) -> None:
+        """Native code that never comes back: signals of Python are not handled."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        time.sleep(600)

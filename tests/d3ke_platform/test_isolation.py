@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 from isolated_object import Fragile
 
 from d3ke.errors import InvalidInputError
-from d3ke_platform.errors import ChildCrashedError, ChildTimeoutError
+from d3ke_platform.errors import ChildCrashedError, ChildMemoryError, ChildTimeoutError
 from d3ke_platform.isolation import Isolated
 
 
@@ -74,3 +77,100 @@ def test_close_ends_the_child_and_can_be_repeated(isolated: Isolated) -> None:
     isolated.close()
     isolated.close()
     assert not alive(pid)
+
+
+def test_a_stream_gives_items_as_they_are_made(isolated: Isolated) -> None:
+    assert list(isolated.stream("count", 5)) == [0, 1, 2, 3, 4]
+    assert list(isolated.stream("count", 0)) == []
+    assert isolated.call("add", 1) == 5
+
+
+def test_the_child_goes_on_while_an_item_is_used_but_not_far(isolated: Isolated) -> None:
+    items = isolated.stream("count", 1000)
+    assert next(items) == 0
+    time.sleep(0.5)
+    rest = list(items)
+    assert rest[-1] == 999
+    assert isolated.call("value") == 999
+
+
+def test_signs_of_life_extend_the_time_and_their_lack_ends_the_child(isolated: Isolated) -> None:
+    isolated.call("add", 1)
+    isolated._timeout_s = 1.5
+    assert list(isolated.stream("count", 4, pause_s=0.7)) == [0, 1, 2, 3]
+    items = isolated.stream("break_off", "hang")
+    assert next(items) == 1
+    with pytest.raises(ChildTimeoutError):
+        next(items)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"), [("crash", ChildCrashedError), ("refuse", InvalidInputError)]
+)
+def test_a_stream_that_fails_has_given_what_came_before(
+    isolated: Isolated, fault: str, error: type[Exception]
+) -> None:
+    items = isolated.stream("break_off", fault)
+    assert next(items) == 1
+    with pytest.raises(error):
+        next(items)
+    assert list(isolated.stream("count", 2)) == [0, 1]
+
+
+def test_a_stream_that_is_left_ends_the_child(isolated: Isolated) -> None:
+    pid = isolated.call("pid")
+    items = isolated.stream("count", 1000)
+    next(items)
+    items.close()  # type: ignore[attr-defined]
+    assert not alive(pid)
+    assert isolated.call("add", 1) == 2
+
+
+def test_memory_is_limited_and_the_next_call_starts_afresh() -> None:
+    with Isolated(partial(Fragile, 1), timeout_s=60.0, memory_bytes=300_000_000) as child:
+        assert child.call("fill", 100_000_000) == 100_000_000
+        with pytest.raises(ChildMemoryError, match=r"more than the 0\.3 GB"):
+            child.call("fill", 500_000_000)
+        assert child.call("add", 1) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system's own means, on Linux only")
+def test_a_hanging_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    program = f"""
+import threading, time
+from functools import partial
+from isolated_object import Fragile
+from d3ke_platform.isolation import Isolated
+if __name__ == "__main__":
+    child = Isolated(partial(Fragile, 1), timeout_s=60.0)
+    # From a thread that ends: the child must outlive it.
+    thread = threading.Thread(target=child.call, args=("add", 1))
+    thread.start()
+    thread.join()
+    pid = child.call("pid")
+    threading.Thread(target=child.call, args=("hang",), daemon=True).start()
+    time.sleep(0.5)
+    open({str(tmp_path / "pid")!r}, "w").write(str(pid))
+    time.sleep(60)
+"""
+    script = tmp_path / "parent.py"
+    script.write_text(program)
+    here = Path(__file__).parent
+    paths = [str(here), *sys.path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    parent = subprocess.Popen([sys.executable, str(script)], env=environment)
+    try:
+        until = time.monotonic() + 60
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            assert time.monotonic() < until
+            assert parent.poll() is None
+            time.sleep(0.1)
+        pid = int((tmp_path / "pid").read_text())
+        assert alive(pid)
+    finally:
+        parent.kill()
+        parent.wait()
+    until = time.monotonic() + 10
+    while alive(pid):
+        assert time.monotonic() < until
+        time.sleep(0.05)

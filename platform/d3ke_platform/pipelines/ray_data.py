@@ -14,11 +14,10 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
-from d3ke.errors import D3KEError
 from d3ke_platform import runtime, telemetry
+from d3ke_platform.stages.rejects import error_reason, reject_row
 
 NO_PROGRESS_TIMEOUT_S = 3600.0
 WORKER_DEATHS_PER_ITEM = 2
@@ -80,12 +79,6 @@ def identity(item: Mapping[str, Any]) -> str:
     raise ValueError(f"Item without any of {', '.join(_IDENTITY_KEYS)}: {item}")
 
 
-def reject_row(item: str, stage: str, reason: str, trace: str = "") -> dict[str, Any]:
-    """A row of the REJECTS table."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"item": item, "stage": stage, "reason": reason, "traceback": trace, "time_utc": now}
-
-
 def is_reject(row: Mapping[str, Any]) -> bool:
     """Whether a ledger row is a row of the REJECTS table."""
     return row.keys() == {"item", "stage", "reason", "traceback", "time_utc"}
@@ -117,7 +110,9 @@ class StageActor:
         try:
             rows = list(self._stage(item))
         except Exception as error:  # noqa: BLE001  becomes a reject
-            rows = [reject_row(identity(item), self._name, _reason(error), traceback.format_exc())]
+            rows = [
+                reject_row(identity(item), self._name, error_reason(error), traceback.format_exc())
+            ]
         succeeded = not any(is_reject(row) for row in rows)
         self._metrics.record(seconds=time.monotonic() - started, succeeded=succeeded)
         return rows
@@ -221,11 +216,6 @@ def _data_context() -> Iterator[None]:
             handler.setLevel(level)
         for key, value in before.items():
             setattr(context, key, value)
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text if isinstance(error, D3KEError) else f"{type(error).__name__}: {text}"
 
 
 def _portable(error: Exception) -> Exception:

@@ -4,310 +4,274 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from d3ke.camera import Camera
-from d3ke.errors import InvalidInputError, UnknownNameError
-from d3ke_platform import runtime, storage
-from d3ke_platform.calibration import read_cameras
-from d3ke_platform.errors import UsageError
-from d3ke_platform.pipelines.archive import list_archive
-from d3ke_platform.pipelines.ray_data import is_reject, run_stage
-from d3ke_platform.stages.detect import DETECTORS, DetectorChoice, choose_detector
-from d3ke_platform.stages.export import check_exports
+from d3ke.networks.bundle import Bundle, load_bundle
+from d3ke_platform import runtime, storage, telemetry
+from d3ke_platform.calibration import camera_to_json, read_cameras
+from d3ke_platform.pipelines.archive import LIST_STAGE, list_archive
+from d3ke_platform.pipelines.network_pool import NetworkPool, network_pool
+from d3ke_platform.pipelines.ray_data import run_stage
+from d3ke_platform.pipelines.score_ledger import ScoreLedger, reject_kind
+from d3ke_platform.pipelines.score_settings import ScoreSettings, ScoreSummary
+from d3ke_platform.pipelines.score_tracking import tracked
+from d3ke_platform.stages.crop_video import CropRule
+from d3ke_platform.stages.detect import DetectorChoice, choose_detector
+from d3ke_platform.stages.estimate import CropGeometry, bundle_dims
 from d3ke_platform.stages.finish_recording import FinishRecording
+from d3ke_platform.stages.score_plan import ScorePlan
 from d3ke_platform.stages.score_video import ScoreVideo
-from d3ke_platform.stages.scores_folder import clear_scores
+from d3ke_platform.stages.scores_folder import latest_run, run_name
+from d3ke_platform.stages.speed_sample import SpeedSample
 
-SCORES_VERSION = 1
+__all__ = ["ScoreSettings", "ScoreSummary", "reject_kind", "score"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreSettings:
-    """Videos in, joint angles out."""
-
-    archive: str
-    """Folder, glob, single video, or manifest (.parquet, .csv) with a column "uri"."""
-    model: str
-    """Folder of a model bundle (jobs/train.py writes RUN/bundle)."""
-    output: str
-    """Folder for results, exports, rejects and summary.json."""
-    detector: Literal["auto", "mediapipe", "fasterrcnn", "fallback", "none"] = "auto"
-    """How people are found. auto: mediapipe where a pose model is known, else a rough built-in
-    one. none: the whole picture is the person."""
-    pose_model: str = ""
-    """MediaPipe pose_landmarker .task file; default: the environment variable D3KE_POSE_MODEL."""
-    detector_weights: str = ""
-    """Local weights of fasterrcnn; default: torchvision's COCO weights, downloaded."""
-    cameras: str = ""
-    """Calibration file (.qca.txt, Pose2Sim .toml, .json) with cameras named like the videos;
-    default: an assumed level camera, angles are then right but directions in the room are not."""
-    field_of_view_deg: float = 55.0
-    """Field of view of the assumed camera along the longer image side [degrees]."""
-    frame_rate: float = 0.0
-    """Frame rate of the movement [1/s]; 0: each video's own. For slow-motion files."""
-    box_smoothing_s: float = 0.05
-    """Standard deviation of the smoothing of detected boxes over time [s]; 0: none."""
-    export: tuple[str, ...] = ("mot", "osim", "trc", "overlay")
-    """Files written besides the results: mot, osim, trc, overlay, or none."""
-    batch_size: int = 64
-    """Crops per forward pass."""
-    device: str = "auto"
-    """Device of the networks: auto, cpu, cuda."""
-    actors: int = 0
-    """Videos scored at the same time; 0: as many as the cluster has room for."""
-    actors_per_gpu: int = 4
-    """Videos that share one GPU: finding people keeps a CPU busy far longer than estimating."""
-    overwrite: bool = False
-    """Delete scores in the output that another model or other settings made; without it that is
-    an error. Scores of the same model and settings are kept either way."""
-    max_rejects: int = 0
-    """Rejected videos that are acceptable; more end the job with exit code 3."""
-
-    def __post_init__(self) -> None:
-        for name in ("archive", "model", "output"):
-            if not getattr(self, name):
-                raise InvalidInputError(name, "is missing", f"Give --{name}.")
-        if self.detector not in DETECTORS:
-            raise UnknownNameError("detector", self.detector, DETECTORS)
-        check_exports(self.exports)
-        if not 1.0 <= self.field_of_view_deg < 179.0:
-            raise InvalidInputError(
-                "field_of_view_deg", f"{self.field_of_view_deg} is outside 1 to 179 degrees"
-            )
-        for name in ("batch_size", "actors_per_gpu"):
-            if getattr(self, name) < 1:
-                raise InvalidInputError(name, f"is {getattr(self, name)}, must be 1 or more")
-        for name in ("frame_rate", "box_smoothing_s", "actors", "max_rejects"):
-            if getattr(self, name) < 0:
-                raise InvalidInputError(name, f"is {getattr(self, name)}, must not be negative")
-
-    @property
-    def exports(self) -> tuple[str, ...]:
-        """Kinds of export, none left out."""
-        return tuple(kind for kind in self.export if kind != "none")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreSummary:
-    """What scoring came to; summary.json holds it."""
-
-    output: str
-    videos: int
-    """Videos in the archive."""
-    scored: int
-    """Videos with results."""
-    skipped: int
-    """Of these, videos that an earlier run had finished."""
-    frames: int
-    """Frames with results."""
-    frames_per_second: float
-    """Frames estimated in this run per second of this run; 0 when all were there already."""
-    undetected_frames: int
-    """Frames whose box was interpolated."""
-    uncalibrated: int
-    """Videos scored with an assumed camera."""
-    rejects: int
-    """Videos without results; rejects/*.parquet says why."""
-    reject_reasons: dict[str, int]
-    """Rejects by kind of reason."""
-    stage_seconds: dict[str, float]
-    """Seconds of work by step, summed over all actors, of this run."""
-    seconds: float
-    """Wall time of this run."""
-    warnings: tuple[str, ...] = field(default_factory=tuple)
+SCORES_VERSION = 2
+WINDOW_VIDEOS = 2000
+"""Videos that are estimated before they are finished: the driver's memory follows them, and
+results do not wait for the whole archive."""
 
 
 def score(settings: ScoreSettings) -> ScoreSummary:
     """Score an archive on the connected Ray cluster.
 
-    Every video's estimates, then its results and exports, are written under a name made of the
-    file's name and content, so that another run does only what is missing.
+    Segments of videos, then the results and exports of each, are written under names made of
+    their content, the model and the settings, so that another run does only what is missing.
 
     Raises:
-        UsageError: no videos, or an output made with another model or other settings.
+        UsageError: no videos.
         D3KEError: a model, detector or calibration that cannot be used.
     """
     began = time.monotonic()
-    output = settings.output
-    if not storage.is_uri(output):
-        output = str(storage.local_path(output))  # workers have other working folders
     cameras = read_cameras(settings.cameras) if settings.cameras else {}
     choice = choose_detector(
         settings.detector, pose_model=settings.pose_model, weights=settings.detector_weights
     )
-    items = list_archive(settings.archive, cameras)
-    _claim(output, _identity(settings, choice, cameras), overwrite=settings.overwrite)
-    videos, rejects = _run(settings, output, choice, items)
-    storage.write_rejects(output, ScoreVideo.name, rejects)
-    finished, unfinished = _finish(settings, output, videos)
-    storage.write_rejects(output, FinishRecording.name, unfinished)
-    summary = _summarize(
-        output,
-        items=items,
-        videos=videos,
-        finished=finished,
-        rejects=[*rejects, *unfinished],
-        seconds=time.monotonic() - began,
-        warnings=_warnings(choice, cameras, videos),
-    )
-    storage.write_json(storage.join(output, "summary.json"), asdict(summary))
+    listing = list_archive(settings.archive, cameras, allow_outside=settings.allow_outside)
+    job = _job(settings, choice, cameras)
+    FinishRecording(job.plan)  # refuses exports that cannot be written, before hours of work
+    if settings.dry_run:
+        return job.look(listing.items, listing.rejects, began)
+    job.claim()
+    with tracked(settings, job.plan) as tracker:
+        summary = job.run(listing.items, listing.rejects, began)
+        tracker.finish(summary)
     return summary
 
 
-def _identity(
-    settings: ScoreSettings, choice: DetectorChoice, cameras: dict[str, Camera]
-) -> dict[str, Any]:
-    """Everything that changes a result, as JSON values."""
-    from d3ke.networks.bundle import load_bundle
-    from d3ke_platform.calibration import camera_to_json
+def _job(settings: ScoreSettings, choice: DetectorChoice, cameras: dict[str, Camera]) -> _Job:
+    bundle = load_bundle(settings.model)
+    output = settings.output
+    if not storage.is_uri(output):
+        output = str(storage.local_path(output))  # workers have other working folders
+    gpus = runtime.total_gpus() if settings.device != "cpu" else 0.0
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bf16" if gpus else "fp32"
+    rule = _rule(settings, bundle)
+    identity = _identity(settings, bundle, choice, cameras, rule, precision)
+    plan = ScorePlan(
+        output=output,
+        run=run_name(identity),
+        bundle=os.path.abspath(settings.model),
+        dims=bundle_dims(bundle),
+        detector=choice,
+        rule=rule,
+        device=settings.device,
+        precision=precision,
+        batch_size=settings.batch_size,
+        segment_frames=settings.segment_frames,
+        field_of_view_deg=settings.field_of_view_deg,
+        cameras=bool(cameras),
+        frame_rate=settings.frame_rate,
+        exports=settings.exports,
+        timeout_s=settings.timeout_s,
+        # A GPU's driver maps far more than it uses.
+        memory_gb=0.0 if gpus and choice.name == "fasterrcnn" else settings.memory_gb,
+        retries=settings.retries,
+        retry_rejects=settings.retry_rejects,
+        only_look=settings.dry_run,
+    )
+    warnings = (choice.warning,) if choice.warning else ()
+    return _Job(settings=settings, plan=plan, identity=identity, gpus=gpus, warnings=warnings)
 
+
+def _rule(settings: ScoreSettings, bundle: Bundle) -> CropRule:
+    geometry = CropGeometry.of_bundle(bundle)
+    return CropRule(
+        stored_size=geometry.stored_size,
+        cut_size=geometry.cut_size,
+        margin=geometry.stored_field_of_view,
+        detect_every=settings.detect_every,
+        gap_s=settings.gap_s,
+        smoothing_s=settings.box_smoothing_s,
+        people=settings.people,
+    )
+
+
+def _identity(
+    settings: ScoreSettings,
+    bundle: Bundle,
+    choice: DetectorChoice,
+    cameras: Mapping[str, Camera],
+    rule: CropRule,
+    precision: str,
+) -> dict[str, Any]:
+    """Everything but the videos that changes a result, as JSON values."""
     calibration = {name: camera_to_json(camera) for name, camera in cameras.items()}
     return {
         "scores_version": SCORES_VERSION,
-        "model": load_bundle(settings.model).content_hash(),
+        "model": bundle.content_hash(),
         "detector": choice.name,
         "detector_model": storage.content_hash(choice.model) if choice.model else "",
         "cameras": storage.settings_hash(calibration) if cameras else "",
         "field_of_view_deg": settings.field_of_view_deg,
         "frame_rate": settings.frame_rate,
-        "box_smoothing_s": settings.box_smoothing_s,
+        "precision": precision,
+        **{name: getattr(rule, name) for name in ("detect_every", "gap_s", "smoothing_s")},
+        "people": rule.people,
     }
 
 
-def _claim(output: str, identity: dict[str, Any], *, overwrite: bool) -> None:
-    """Start an output folder, or continue one of the same identity.
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """One run of the job, all settled."""
 
-    Results of two models under the same names would be mixed silently otherwise.
-    """
-    storage.make_folder(output)
-    file = storage.join(output, "scores.json")
-    if storage.exists(file):
-        text = storage.difference(identity, storage.read_json(file))
-        if text and not overwrite:
-            raise UsageError(
-                f"{output} holds scores made differently: {text}. "
-                "Choose another --output, or --overwrite to score anew."
-            )
-        if text:
-            clear_scores(output)
-    storage.write_json(file, identity)
+    settings: ScoreSettings
+    plan: ScorePlan
+    identity: dict[str, Any]
+    gpus: float
+    warnings: tuple[str, ...]
 
+    def claim(self) -> None:
+        """Start the run's folder, or continue it."""
+        storage.make_folder(self.plan.folder)
+        if self.settings.overwrite:
+            self._clear_others()
+        storage.write_json(storage.join(self.plan.folder, "scores.json"), self.identity)
 
-def _run(
-    settings: ScoreSettings, output: str, choice: DetectorChoice, items: list[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Ledger rows of the estimated recordings, each once, and rejects."""
-    gpus = 0.0
-    if settings.device != "cpu" and runtime.total_gpus():
-        gpus = 1.0 / settings.actors_per_gpu
-    rows = list(
-        run_stage(
+    def _clear_others(self) -> None:
+        described = storage.list_files(self.plan.output, "/scores.json")
+        for folder in (file.removesuffix("/scores.json") for file in described):
+            if folder.rsplit("/", 1)[-1] != self.plan.run:
+                storage.remove(folder)
+
+    def run(
+        self, items: list[dict[str, Any]], listed: list[dict[str, Any]], began: float
+    ) -> ScoreSummary:
+        """Estimate and finish everything that is missing."""
+        ledger = ScoreLedger(self.plan, videos=len(items) + len(listed), rejects=listed)
+        count = self._network_actors()
+        gpus = self.gpus / count if count else 0.0
+        with (
+            network_pool(self.plan, count=count, gpus=gpus) as pool,
+            telemetry.progress("score", len(items)) as report,
+        ):
+            for start in range(0, len(items), WINDOW_VIDEOS):
+                window = items[start : start + WINDOW_VIDEOS]
+                ledger.start_window()
+                parts = []
+                for row in self._estimate(window, pool):
+                    parts += ledger.estimated(row)
+                    report.advance(note=ledger.note(time.monotonic() - began))
+                for row in self._estimate(parts, pool):
+                    ledger.estimated(row)
+                    report.advance(0, note=ledger.note(time.monotonic() - began))
+                for row in self._finish(ledger.unfinished()):
+                    ledger.finished(row)
+            busy = pool.use().busy if pool is not None else None
+        summary = self._summary(ledger, began, busy)
+        for stage in (LIST_STAGE, ScoreVideo.name, FinishRecording.name):
+            rows = [row for row in ledger.rejects if row["stage"] == stage]
+            storage.write_rejects(self.plan.folder, stage, rows)
+        for folder in (self.plan.folder, self.plan.output):
+            storage.write_json(storage.join(folder, "summary.json"), asdict(summary))
+        return summary
+
+    def look(
+        self, items: list[dict[str, Any]], listed: list[dict[str, Any]], began: float
+    ) -> ScoreSummary:
+        """What `run` would do, and how long it would take."""
+        ledger = ScoreLedger(self.plan, videos=len(items) + len(listed), rejects=listed)
+        missing: dict[str, Any] | None = None
+        rows = run_stage(
+            items, ScoreVideo, arguments={"plan": self.plan}, name="look", progress=True
+        )
+        by_uri = {item["uri"]: item for item in items}
+        for row in rows:
+            ledger.estimated(row)
+            if row.get("missing") and missing is None:
+                missing = by_uri[row["uri"]]
+        rate = self._known_rate()
+        if missing is not None and not rate:
+            rate = self._sampled_rate(missing)
+        summary = self._summary(ledger, began, None)
+        expected_s = summary.missing_frames / rate if rate else 0.0
+        price = self.settings.price_per_gpu_hour
+        return replace(
+            summary,
+            dry_run=True,
+            expected_seconds=round(expected_s, 1),
+            cost=round(price * self.gpus * expected_s / 3600, 2),
+        )
+
+    def _summary(self, ledger: ScoreLedger, began: float, busy: float | None) -> ScoreSummary:
+        return ledger.summary(
+            seconds=time.monotonic() - began,
+            network_busy=busy,
+            workers=self._workers(),
+            gpus=self.gpus,
+            price_per_gpu_hour=self.settings.price_per_gpu_hour,
+            warnings=self.warnings,
+        )
+
+    def _known_rate(self) -> float:
+        """Frames/s of the latest run of this output, if it was of this model and settings."""
+        if latest_run(self.plan.output) != self.plan.folder:
+            return 0.0
+        known = storage.join(self.plan.folder, "summary.json")
+        return float(storage.read_json(known)["frames_per_second"])
+
+    def _sampled_rate(self, item: dict[str, Any]) -> float:
+        """Frames/s of a few seconds of one of the videos, times the workers."""
+        plan = replace(self.plan, only_look=False)
+        rows = run_stage(
+            [item], SpeedSample, arguments={"plan": plan}, name="sample", progress=False
+        )
+        rates = [row["frames_per_second"] for row in rows if "frames_per_second" in row]
+        return sum(rates) * self._workers()
+
+    def _network_actors(self) -> int:
+        if self.settings.network_actors:
+            return self.settings.network_actors
+        return int(self.gpus)
+
+    def _workers(self) -> int:
+        """Videos at the same time: a CPU each, two for Ray Data, one per network actor."""
+        free = runtime.total_cpus() - 2 - self._network_actors()
+        return self.settings.actors or max(1, int(free))
+
+    def _estimate(
+        self, items: list[dict[str, Any]], pool: NetworkPool | None
+    ) -> Iterator[dict[str, Any]]:
+        network = pool.network if pool is not None else None
+        return run_stage(
             items,
             ScoreVideo,
-            arguments={
-                "bundle_folder": os.path.abspath(settings.model),
-                "output": output,
-                "detector": tuple(choice),
-                "device": settings.device,
-                "batch_size": settings.batch_size,
-                "field_of_view_deg": settings.field_of_view_deg,
-                "frame_rate": settings.frame_rate,
-                "smoothing_s": settings.box_smoothing_s,
-            },
+            arguments={"plan": self.plan, "network": network},
             name=ScoreVideo.name,
-            actors=settings.actors or None,
-            gpus=gpus,
+            actors=self._workers(),
+            progress=False,
         )
-    )
-    rejects = [row for row in rows if is_reject(row)]
-    # Copies of a file under the same name in two folders are one recording.
-    videos = {row["recording_id"]: row for row in rows if not is_reject(row)}
-    return list(videos.values()), rejects
 
-
-def _finish(
-    settings: ScoreSettings, output: str, videos: Sequence[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Ledger rows of the finished recordings, and rejects."""
-    rows = list(
-        run_stage(
-            [{"recording_id": video["recording_id"]} for video in videos],
+    def _finish(self, names: list[str]) -> Iterator[dict[str, Any]]:
+        return run_stage(
+            [{"recording_id": name} for name in names],
             FinishRecording,
-            arguments={
-                "bundle_folder": os.path.abspath(settings.model),
-                "output": output,
-                "exports": settings.exports,
-            },
+            arguments={"plan": self.plan},
             name=FinishRecording.name,
+            actors=self._workers(),
         )
-    )
-    rejects = [row for row in rows if is_reject(row)]
-    return [row for row in rows if not is_reject(row)], rejects
-
-
-def _warnings(
-    choice: DetectorChoice, cameras: dict[str, Camera], videos: Sequence[dict[str, Any]]
-) -> tuple[str, ...]:
-    assumed = sum(not video["calibrated"] for video in videos)
-    texts = [choice.warning] if choice.warning else []
-    if cameras and assumed:
-        texts.append(f"{assumed} videos are not named in --cameras and have an assumed camera")
-    return tuple(texts)
-
-
-def _summarize(
-    output: str,
-    *,
-    items: Sequence[dict[str, Any]],
-    videos: Sequence[dict[str, Any]],
-    finished: Sequence[dict[str, Any]],
-    rejects: Sequence[dict[str, Any]],
-    seconds: float,
-    warnings: tuple[str, ...],
-) -> ScoreSummary:
-    done = {row["recording_id"]: row for row in finished}
-    results = [video for video in videos if video["recording_id"] in done]
-    new = [video for video in results if not video["skipped"]]
-    steps: Counter[str] = Counter()
-    for row in [*new, *finished]:
-        steps.update(row["seconds"])
-    return ScoreSummary(
-        output=output,
-        videos=len(items),
-        scored=len(results),
-        skipped=sum(
-            video["skipped"] and done[video["recording_id"]]["skipped"] for video in results
-        ),
-        frames=sum(video["frames"] for video in results),
-        frames_per_second=round(sum(video["frames"] for video in new) / max(seconds, 1e-9), 2),
-        undetected_frames=sum(video["frames"] - video["detected"] for video in results),
-        uncalibrated=sum(not video["calibrated"] for video in results),
-        rejects=len(rejects),
-        reject_reasons=dict(Counter(reject_kind(row["reason"]) for row in rejects)),
-        stage_seconds={step: round(value, 2) for step, value in sorted(steps.items())},
-        seconds=round(seconds, 2),
-        warnings=warnings,
-    )
-
-
-_REJECT_KINDS = {
-    "the file is empty": "empty file",
-    "no such file": "missing file",
-    "cannot be opened": "truncated or not a video",
-    "breaks off": "truncated",
-    "is damaged": "damaged",
-    "holds no video stream": "no video stream",
-    "holds no video frame": "no video frame",
-    "no person found": "no person",
-    "is calibrated for": "other picture size than its camera",
-    "worker process died": "crash",
-}
-
-
-def reject_kind(reason: str) -> str:
-    """Short name of a reject's reason, for counting."""
-    return next((kind for part, kind in _REJECT_KINDS.items() if part in reason), "other")

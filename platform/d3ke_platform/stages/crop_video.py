@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 
-from d3ke.arrays import FloatArray, ImageArray
+from d3ke.arrays import ImageArray
 from d3ke.camera import Camera, crop_camera, warp
 from d3ke_platform.calibration import camera_from_json
 from d3ke_platform.stages.decode import Frame, VideoInfo, frames, probe
@@ -130,10 +130,10 @@ class CropBatch(NamedTuple):
 class CropVideo:
     """Made once per child; the detector is loaded at the first video."""
 
-    def __init__(self, detector: tuple[str, str, str], *, device: str = "auto") -> None:
-        """Fields of the `DetectorChoice`, and the device of a detector that is a network."""
+    def __init__(self, detector: DetectorChoice, *, device: str = "auto") -> None:
+        """The choice, and the device of a detector that is a network."""
         cv2.setNumThreads(1)  # there is a child for every core
-        self._choice, self._device = DetectorChoice(*detector), device
+        self._choice, self._device = detector, device
         self._finder: PersonFinder | None = None
 
     def probe(self, path: Path) -> VideoInfo:
@@ -147,9 +147,7 @@ class CropVideo:
         count = index.frame_count
         chosen = sorted({round(place) for place in np.linspace(0, count - 1, SURVEYED_FRAMES)})
         return survey(
-            frame
-            for number in chosen
-            for frame in frames(path, first=number, count=1, index=index)
+            frame for number in chosen for frame in frames(path, first=number, count=1, index=index)
         )
 
     def crops(self, job: CropJob) -> Iterator[CropBatch | None]:
@@ -291,7 +289,7 @@ class _CropRun:
     def _batch(self) -> CropBatch:
         size = self._job.rule.cut_size
         images = np.stack(self._images) if self._images else np.empty((0, size, size, 3), np.uint8)
-        columns = {
+        columns: dict[str, np.ndarray] = {
             name: np.array([row[name] for row in self._rows], kind).reshape(-1, *shape)
             for name, (kind, shape) in _COLUMNS.items()
         }

@@ -175,7 +175,9 @@ def build_detector(choice: DetectorChoice, *, device: str = "auto") -> Detector:
     return WholeImage()
 
 
-def build_finder(choice: DetectorChoice, *, device: str = "auto", survey: Any = None) -> PersonFinder:
+def build_finder(
+    choice: DetectorChoice, *, device: str = "auto", survey: Any = None
+) -> PersonFinder:
     """The finder of a choice, in this process.
 
     Args:

@@ -249,7 +249,8 @@ def inference_network(network: FrameNetwork) -> FrameNetwork:
     from torch.fx.experimental.optimization import fuse
 
     network = network.eval()
-    network.backbone = fuse(network.backbone).eval()
+    # A graph module, which is called like the sequence of layers that it comes from.
+    network.backbone = fuse(network.backbone).eval()  # type: ignore[assignment]
     return network.to(memory_format=torch.channels_last)
 
 

@@ -72,8 +72,9 @@ class FinishRecording:
     def __call__(self, item: dict[str, Any]) -> list[dict[str, Any]]:
         """Item: recording_id. What is there already is kept.
 
-        Returns one ledger row {"recording_id", "skipped", "exports", "seconds", "frames", "rows",
-        "detected", "people"}, or a row of REJECTS for a recording in which there is nobody.
+        Returns one ledger row {"recording_id", "uri", "skipped", "exports", "seconds", "counts":
+        {"frames", "rows", "detected", "people"}}, or a row of REJECTS for a recording in which
+        there is nobody.
         """
         name = item["recording_id"]
         try:
@@ -115,14 +116,13 @@ class Finisher:
             self._write_results(uri, scored)
         refined = time.perf_counter()
         written = self._export(scored, uri)
-        counts = storage.read_metadata(uri, "scored")
         return {
             "recording_id": recording_id,
             "uri": scored.uri,
             "skipped": there and not written,
             "exports": written,
             "seconds": {"refine": refined - began, "export": time.perf_counter() - refined},
-            **counts,
+            "counts": storage.read_metadata(uri, "scored"),
         }
 
     def _write_results(self, uri: str, scored: ScoredVideo) -> None:
@@ -194,16 +194,16 @@ class Finisher:
         landmarks = surface_markers(skeleton)
         overlays = [Overlay(skeleton, landmarks, camera, rows) for rows in people.values()]
         written = []
-        with local_copy(scored.uri) as video:
+        with local_copy(scored.uri, content_hash=scored.content_hash) as copy:
             if "overlay" in missing:
                 target = folder / EXPORTS["overlay"]
-                write_overlay(target, _frames(scored, video), overlays, fps=scored.fps)
+                write_overlay(target, _frames(scored, copy.path), overlays, fps=scored.fps)
                 written.append(target.name)
             if "page" in missing:
                 middle = scored.first_frame + scored.frames // 2
                 seen = np.concatenate([rows["frame"] for rows in people.values()])
                 nearest = int(seen[np.argmin(np.abs(seen - middle))])
-                frame = next(_frames(scored, video, first=nearest, count=1))
+                frame = next(_frames(scored, copy.path, first=nearest, count=1))
                 still = draw_people(frame, overlays)
                 target = folder / EXPORTS["page"]
                 write_page(target, scored, skeleton, people, still)

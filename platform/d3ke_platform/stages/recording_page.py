@@ -46,13 +46,17 @@ def write_page(
     from d3ke_platform.evaluation.plotting import data_uri, jpeg_of
 
     shown = dict(list(people.items())[:_MOST_PEOPLE])
-    text = _environment().get_template("recording.html.j2").render(
-        scored=scored,
-        still=data_uri(jpeg_of(still), "jpeg"),
-        curves=[_curves(skeleton, number, rows) for number, rows in shown.items()],
-        left_out=len(people) - len(shown),
-        rows=sum(len(rows["frame"]) for rows in people.values()),
-        people=len(people),
+    text = (
+        _environment()
+        .get_template("recording.html.j2")
+        .render(
+            scored=scored,
+            still=data_uri(jpeg_of(still), "jpeg"),
+            curves=[_curves(skeleton, number, rows) for number, rows in shown.items()],
+            left_out=len(people) - len(shown),
+            rows=sum(len(rows["frame"]) for rows in people.values()),
+            people=len(people),
+        )
     )
     storage.write_bytes(target, text.encode())
 

@@ -145,5 +145,86 @@ class Placement:
         }
         return {name: result[name] for name in RESULTS.column_names}
 
-    def _tensor(values: FloatArray) -> Tensor:
+    def _with_root(self, coordinates: Tensor, rotation: FloatArray, position: FloatArray) -> Tensor:
+        """All coordinates [T,Q], with the root's set to this pelvis pose, angles without jumps."""
+        from d3ke.skeleton import root_coordinates_from_pose
+
+        skeleton = self._bundle.skeleton
+        root = root_coordinates_from_pose(skeleton, _tensor(rotation), _tensor(position)).numpy()
+        before = root[:1, :3] if self._root_before is None else self._root_before
+        root[:, :3] = np.unwrap(np.concatenate([before, root[:, :3]]), axis=0)[1:]
+        self._root_before = root[-1:, :3].copy()
+        full = coordinates.clone()
+        full[:, skeleton.index_of("coordinate", skeleton.root_coordinates)] = _tensor(root)
+        return full
+
+
+def constant_body_scales(head: Any, factors: FloatArray) -> FloatArray:
+    """Body scales [N,3] of the median over frames of measurement factors [T,S]."""
+    median = _tensor(np.median(factors, axis=0))
+    return head.measurements.body_scales(median, head.skeleton).numpy()
+
+
+def coupled_coordinates(skeleton: Any, coordinates: FloatArray, scales: FloatArray) -> FloatArray:
+    """Coordinates [T,Q] with the dependent ones computed from their drivers, as OpenSim does.
+
+    The skeletal-model layer ignores what is passed for dependent coordinates; files must hold
+    the values that they really have. `scales` [N,3] multiply coupled translations.
+    """
+    result = coordinates.copy()
+    for _ in skeleton.couplers:  # a coupler may drive another one; every pass settles one more
+        before = result.copy()
+        for coupler in skeleton.couplers:
+            factor = 1.0
+            if any(coupler.scale_weights):
+                factor = float(np.dot(coupler.scale_weights, scales[coupler.scale_body]))
+            result[:, coupler.dependent] = factor * coupler.function(result)
+        if np.array_equal(before, result):
+            break
+    return result
+
+
+def _positions(
+    bundle: Any,
+    coordinates: Tensor,
+    scales: FloatArray,
+    rotation: FloatArray,
+    estimates: Columns,
+    camera: Camera | None,
+) -> FloatArray:
+    """Pelvis origin in ground [T,3], m, by fitting the body into the boxes."""
+    pose = bundle.head.layer(coordinates, _tensor(scales), _tensor(rotation))
+    points = outline_points(bundle.skeleton, pose.joint_centers, pose.markers)
+    relative = (points - pose.body_positions[..., :1, :]).numpy()
+    result = np.empty((len(relative), 3))
+    geometry = CropGeometry.of_bundle(bundle)
+    for row, body in enumerate(relative):
+        box = estimates["box"][row]
+        seen, seen_box = camera, box
+        if seen is None:
+            seen, seen_box = _through_crop(estimates, row, geometry)
+        origin = place_by_box(body @ seen.rotation.T, seen_box, seen)
+        result[row] = seen.rotation.T @ (origin - seen.translation)
+    return result
+
+
+def _through_crop(
+    estimates: Columns, row: int, geometry: CropGeometry
+) -> tuple[Camera, FloatArray]:
+    """Camera of a crop and the box in it: centred, its longer side known from the crop's rule."""
+    size = geometry.stored_size
+    camera = Camera(
+        intrinsics=estimates["crop_intrinsics"][row],
+        rotation=estimates["crop_rotation"][row],
+        translation=estimates["crop_translation"][row],
+        size=(size, size),
+    )
+    x0, y0, x1, y1 = estimates["box"][row]
+    sides = np.array([x1 - x0, y1 - y0])
+    half = sides / sides.max() * size / geometry.stored_field_of_view / 2
+    middle = np.full(2, (size - 1) / 2)
+    return camera, np.concatenate([middle - half, middle + half])
+
+
+def _tensor(values: FloatArray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values)).double()

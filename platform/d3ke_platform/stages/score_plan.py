@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from d3ke_platform.stages.crop_video import CropRule
+from d3ke_platform.stages.detect import DetectorChoice
 from d3ke_platform.stages.scores_folder import run_folder
 
 
@@ -20,8 +21,8 @@ class ScorePlan:
     """Folder of the model bundle."""
     dims: dict[str, int]
     """Sizes of the tables' symbolic dimensions."""
-    detector: tuple[str, str, str]
-    """Fields of the `DetectorChoice`."""
+    detector: DetectorChoice
+    """How people are found."""
     rule: CropRule
     """How people are found and cut out."""
     device: str = "auto"
@@ -36,6 +37,8 @@ class ScorePlan:
     """Segments that are scored in one go; longer videos are shared out."""
     field_of_view_deg: float = 55.0
     """Of the camera assumed where none is known, longer side."""
+    cameras: bool = False
+    """Calibrated cameras were given; videos without one of them are told of."""
     frame_rate: float = 0.0
     """Frames per second of every video, 0: each video's own."""
     exports: tuple[str, ...] = ()
@@ -50,8 +53,6 @@ class ScorePlan:
     """Try what was rejected before."""
     only_look: bool = False
     """Find out what is to be done and do nothing."""
-    settings: dict[str, str] = field(default_factory=dict)
-    """What made the run, for the metadata of its files."""
 
     @property
     def folder(self) -> str:

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+
 from d3ke.arrays import ImageArray
 from d3ke.camera import Camera
 from d3ke.errors import InvalidInputError
@@ -21,7 +23,7 @@ from d3ke_platform.schema import BOXES
 from d3ke_platform.stages.crop_video import CropBatch, CropJob, CropVideo
 from d3ke_platform.stages.estimate import EstimateArrays, FrameEstimator
 from d3ke_platform.stages.export import missing_exports
-from d3ke_platform.stages.local_copy import local_copy
+from d3ke_platform.stages.local_copy import LocalCopy, local_copy
 from d3ke_platform.stages.rejects import error_reason, reject_row
 from d3ke_platform.stages.score_plan import ScorePlan
 from d3ke_platform.stages.scores_folder import (
@@ -40,7 +42,6 @@ from d3ke_platform.stages.segment_files import SegmentWriter
 from d3ke_platform.stages.step_clock import StepClock
 from d3ke_platform.stages.video_record import (
     VideoRecord,
-    file_state,
     load_record,
     read_record,
     record_uri,
@@ -92,7 +93,7 @@ class _ContentError(Exception):
         self.row = row
 
 
-class _ChildFailure(Exception):
+class _ChildError(Exception):
     """Something that went wrong in the child."""
 
     def __init__(self, error: Exception) -> None:
@@ -122,9 +123,10 @@ class ScoreVideo:
         and end_s. Segments: recording_id and "segments", the first and the one after the last.
 
         Returns one ledger row: recording_id, uri, "frames" of the recording, "estimated" frames
-        of this call, "missing" frames still to do, "parts" (items that do them), "finished"
-        (results and exports are there), "calibrated", and seconds by step; or a row of REJECTS
-        for a video that cannot be used, which is kept and given again until it is retried.
+        of this call, "missing" frames still to do, "parts" (items that do them), "part" (it was
+        one of them), "counts" (of the results, where they and the exports are there), calibrated,
+        and seconds by step; or a row of REJECTS for a video that cannot be used, which is kept
+        and given again until it is retried.
         """
         try:
             if "segments" in item:
@@ -133,26 +135,31 @@ class ScoreVideo:
         except _ContentError as error:
             return [error.row]
 
-    def _video(self, item: dict[str, Any]) -> dict[str, Any]:
-        uri, folder = item["uri"], self._plan.folder
+    def look(self, item: dict[str, Any]) -> tuple[ScoredVideo, VideoRecord]:
+        """What a video is, from the record kept of it or by reading the file."""
+        uri = item["uri"]
         record = read_record(self._plan.output, uri)
         if record is None:
-            with local_copy(uri) as path:
-                content_hash = storage.content_hash(path)
-                key, name = self._identity(item, content_hash)
+            with local_copy(uri) as copy:
+                key, name = self._identity(item, copy.content_hash)
                 self._check_rejected(name)
-                record = self._look(uri, path, content_hash, name)
+                record = self._look(uri, copy, name)
         else:
             key, name = self._identity(item, record.content_hash)
             self._check_rejected(name)
-        recording = self._recording(item, record, key, name)
+        return self._recording(item, record, key, name), record
+
+    def _video(self, item: dict[str, Any]) -> dict[str, Any]:
+        recording, record = self.look(item)
+        name = recording.recording_id
         missing = self._missing(recording, 0, recording.segments)
         frames = _frames_of(recording, missing)
-        row = {**_row_of(recording), "missing": frames, "estimated": 0, "parts": [], "seconds": {}}
-        row["finished"] = not missing and self._finished(name)
-        if self._plan.only_look:
+        row = {**_row_of(recording), "missing": frames}
+        if not missing:
+            row["counts"] = self._finished(name)
+        if self._plan.only_look or row["counts"] is not None:
             return row
-        write_scored(folder, recording)
+        write_scored(self._plan.folder, recording)
         parts = _parts(name, missing, self._plan.part_segments)
         if len(parts) > 1:
             return {**row, "parts": parts}
@@ -166,8 +173,8 @@ class ScoreVideo:
         missing = self._missing(recording, first, last)
         record = load_record(recording.index_uri)
         seconds = self._score(recording, record, missing) if missing else {}
-        done = {"estimated": _frames_of(recording, missing), "missing": 0, "parts": []}
-        return {**_row_of(recording), **done, "seconds": seconds, "finished": False}
+        done = {"estimated": _frames_of(recording, missing), "seconds": seconds, "part": True}
+        return {**_row_of(recording), **done}
 
     def _identity(self, item: dict[str, Any], content_hash: str) -> tuple[str, str]:
         """Key and id of a recording."""
@@ -186,7 +193,7 @@ class ScoreVideo:
         """What goes wrong in the child is the video's own fault, and stays so."""
         try:
             yield
-        except _ChildFailure as failure:
+        except _ChildError as failure:
             error = failure.error
             notes = getattr(error, "__notes__", [])
             trace = "\n".join([*traceback.format_exception(error), *notes])
@@ -205,21 +212,20 @@ class ScoreVideo:
         for _ in range(self._plan.retries):
             try:
                 return action()
-            except _ChildFailure as failure:
+            except _ChildError as failure:
                 if not isinstance(failure.error, ChildCrashedError | ChildTimeoutError):
                     raise
         return action()
 
-    def _look(self, uri: str, path: Path, content_hash: str, name: str) -> VideoRecord:
+    def _look(self, uri: str, copy: LocalCopy, name: str) -> VideoRecord:
         """What a video that is new or has changed consists of."""
-        size, modified_ns = file_state(uri)
+        fingerprint = storage.fingerprint(uri)
         with self._blaming(name, uri):
-            info = self._ask("probe", path)
+            info = self._ask("probe", copy.path)
         record = VideoRecord(
             uri=uri,
-            size=size,
-            modified_ns=modified_ns,
-            content_hash=content_hash,
+            fingerprint=fingerprint,
+            content_hash=copy.content_hash,
             width=info.width,
             height=info.height,
             index=info.index,
@@ -252,7 +258,7 @@ class ScoreVideo:
             height=record.height,
             camera=camera_to_json(self._camera(item, record)),
             calibrated=item.get("camera") is not None,
-            detector="known" if item.get("boxes_uri") else self._plan.detector[0],
+            detector="known" if item.get("boxes_uri") else self._plan.detector.name,
             boxes_uri=item.get("boxes_uri") or "",
             index_uri=record_uri(self._plan.output, item["uri"]),
             segment_frames=self._plan.segment_frames,
@@ -275,11 +281,14 @@ class ScoreVideo:
             if recording.segment_uri(folder, number).rsplit("/", 1)[-1] not in names
         ]
 
-    def _finished(self, name: str) -> bool:
-        folder = self._plan.folder
-        if not storage.exists(results_uri(folder, name)):
-            return False
-        return not missing_exports(exports_uri(folder, name), self._plan.exports)
+    def _finished(self, name: str) -> dict[str, int] | None:
+        """Counts of a recording whose results and exports are there."""
+        uri = results_uri(self._plan.folder, name)
+        if not storage.exists(uri):
+            return None
+        if missing_exports(exports_uri(self._plan.folder, name), self._plan.exports):
+            return None
+        return storage.read_metadata(uri, "scored")
 
     def _score(
         self, recording: ScoredVideo, record: VideoRecord, missing: list[int]
@@ -287,10 +296,10 @@ class ScoreVideo:
         """Estimate and write segments; returns seconds by step."""
         clock = StepClock()
         with (
-            local_copy(recording.uri) as path,
+            local_copy(recording.uri, content_hash=recording.content_hash) as copy,
             self._blaming(recording.recording_id, recording.uri),
         ):
-            job = self._job(recording, record, path)
+            job = self._job(recording, record, copy.path)
 
             def once() -> None:
                 left = self._missing(recording, missing[0], missing[-1] + 1)
@@ -335,14 +344,15 @@ class ScoreVideo:
         return job
 
     def _stream(self, recording: ScoredVideo, job: CropJob, clock: StepClock) -> None:
-        assert self._network is not None
+        network = self._network
+        assert network is not None
         writer = SegmentWriter(self._plan.folder, recording, self._plan.dims, job.rule.people)
         waiting: deque[tuple[CropBatch, Any]] = deque()
 
         def settle() -> None:
             batch, ticket = waiting.popleft()
             with clock.measure("network"):
-                estimate = self._network.result(ticket)
+                estimate = network.result(ticket) if len(batch.images) else self._nothing()
             with clock.measure("write"):
                 writer.add(batch, estimate)
 
@@ -350,22 +360,29 @@ class ScoreVideo:
             for step, seconds in batch.seconds.items():
                 clock.add(step, seconds)
             with clock.measure("network"):
-                waiting.append((batch, self._network.submit(batch.images)))
-            while len(waiting) > self._network.ahead:
+                ticket = network.submit(batch.images) if len(batch.images) else None
+            waiting.append((batch, ticket))
+            while len(waiting) > network.ahead:
                 settle()
         while waiting:
             settle()
 
+    def _nothing(self) -> EstimateArrays:
+        """Estimates of no crops."""
+        dims = self._plan.dims
+        shapes = ((0, dims["P"]), (0, 3, 3), (0, dims["S"]))
+        return EstimateArrays(*(np.zeros(shape) for shape in shapes))
+
 
 def _from_child(answers: Iterator[T]) -> Iterator[T]:
-    """The same answers; what goes wrong in getting one is a `_ChildFailure`."""
+    """The same answers; what goes wrong in getting one is a `_ChildError`."""
     while True:
         try:
             answer = next(answers)
         except StopIteration:
             return
         except Exception as error:
-            raise _ChildFailure(error) from error
+            raise _ChildError(error) from error
         yield answer
 
 
@@ -405,4 +422,10 @@ def _row_of(recording: ScoredVideo) -> dict[str, Any]:
         "uri": recording.uri,
         "frames": recording.frames,
         "calibrated": recording.calibrated,
+        "estimated": 0,
+        "missing": 0,
+        "parts": [],
+        "part": False,
+        "counts": None,
+        "seconds": {},
     }

@@ -8,15 +8,12 @@ recordings/RECORDING.json, rejected/RECORDING.json, rejects/STAGE.parquet, score
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from d3ke_platform import storage
-
-_LONGEST_NAME = 80
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +61,12 @@ class ScoredVideo:
         identity = [self.key, self.first_frame, self.frames, self.segment_frames, number]
         name = f"{number:05d}-{storage.settings_hash(identity)[:12]}.parquet"
         return storage.join(estimates_uri(run, self.recording_id), name)
+
+
+def run_name(identity: Mapping[str, Any]) -> str:
+    """Name of the folder of a model and its settings; they are told in its scores.json."""
+    settings = {key: value for key, value in identity.items() if key != "model"}
+    return f"model-{identity['model'][:8]}-settings-{storage.settings_hash(settings)[:8]}"
 
 
 def run_folder(output: str, run: str) -> str:
@@ -140,11 +143,6 @@ def recording_key(content_hash: str, item: Mapping[str, Any], boxes_hash: str) -
 
 
 def recording_name(item: Mapping[str, Any], key: str) -> str:
-    """Id of a recording: the manifest's, or the file's name and a part of the key.
-
-    Names of files may hold anything; ids are names of files, of folders and of objects.
-    """
+    """Id of a recording, the name of its files: the manifest's, or the video's and its key's."""
     given = str(item.get("recording_id") or "")
-    stem = re.sub(r"[^\w.-]+", "_", given or PurePosixPath(str(item["uri"])).stem).strip("._")
-    stem = stem[:_LONGEST_NAME]
-    return stem if given and stem == given else f"{stem or 'video'}-{key[:8]}"
+    return given or f"{storage.safe_name(PurePosixPath(str(item['uri'])).stem)}-{key[:8]}"

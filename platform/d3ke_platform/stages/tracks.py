@@ -159,11 +159,11 @@ class Tracker:
         return [self._box(frame, 0, chain)]
 
     def _prominence(self, frame: int, chain: _Chain) -> tuple[bool, float, int]:
-        """Who really is there before who is held, then the larger, then the one further left."""
+        """Who really is there before who is held, then who is larger and has been seen more often
+        around, then who is further left."""
         there = bool(chain.frames[0] <= frame <= chain.frames[-1])
         near = np.abs(chain.frames - frame) <= self.rule.bridged
-        area = float(chain.areas[near].mean()) if near.any() else 0.0
-        return there, area, -chain.places[int(np.argmax(near))][1]
+        return there, float(chain.areas[near].sum()), -chain.places[int(np.argmax(near))][1]
 
     def _box(self, frame: int, number: int, chain: _Chain) -> Box:
         before, until = np.searchsorted(chain.frames, [frame, frame + 1])
@@ -225,7 +225,9 @@ def link(
 
 
 def _free(
-    detections: Mapping[int, Sequence[Detection]], frame: int, taken: Mapping[Place, Place] | set[Place]
+    detections: Mapping[int, Sequence[Detection]],
+    frame: int,
+    taken: Mapping[Place, Place] | set[Place],
 ) -> list[Place]:
     places = [(frame, number) for number in range(len(detections[frame]))]
     return [place for place in places if place not in taken]
@@ -253,5 +255,7 @@ def overlap(first: FloatArray, second: FloatArray) -> FloatArray:
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
     common = np.prod(np.clip(high - low, 0, None), axis=-1)
-    areas = [np.prod(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None), axis=-1) for boxes in (first, second)]
+    areas = [
+        np.prod(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None), axis=-1) for boxes in (first, second)
+    ]
     return common / np.maximum(areas[0][:, None] + areas[1][None] - common, 1e-9)

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from d3ke.errors import InvalidInputError
 from d3ke_platform import storage
-from d3ke_platform.files import filesystem
 from d3ke_platform.stages.video_index import SeekPoint, VideoIndex
 
 
@@ -20,10 +18,8 @@ class VideoRecord:
     """A video as it lay there when it was looked at."""
 
     uri: str
-    size: int
-    """Bytes."""
-    modified_ns: int
-    """Time of the last change, ns."""
+    fingerprint: str
+    """`storage.fingerprint` of the file."""
     content_hash: str
     width: int
     """Of the upright picture, px."""
@@ -31,15 +27,6 @@ class VideoRecord:
     """Of the upright picture, px."""
     index: VideoIndex
     """Its frames."""
-
-
-def file_state(uri: str) -> tuple[int, int]:
-    """Size [bytes] and time of the last change [ns]; raises InvalidInputError without a file."""
-    system, path = filesystem(uri)
-    info = system.get_file_info(path)
-    if not info.is_file:
-        raise InvalidInputError(uri, "no such file")
-    return int(info.size), int(info.mtime_ns or 0)
 
 
 def record_uri(output: str, uri: str) -> str:
@@ -53,7 +40,7 @@ def read_record(output: str, uri: str) -> VideoRecord | None:
     if not storage.exists(location):
         return None
     record = load_record(location)
-    return record if (record.size, record.modified_ns) == file_state(uri) else None
+    return record if record.fingerprint == storage.fingerprint(uri) else None
 
 
 def load_record(location: str) -> VideoRecord:
@@ -77,7 +64,7 @@ def load_record(location: str) -> VideoRecord:
 def write_record(output: str, record: VideoRecord) -> str:
     """Store a record; returns where."""
     index = record.index
-    about = {name: getattr(record, name) for name in ("uri", "size", "modified_ns")}
+    about = {name: getattr(record, name) for name in ("uri", "fingerprint")}
     about |= {name: getattr(record, name) for name in ("content_hash", "width", "height")}
     about["index"] = {
         "has_stamps": index.stamps is not None,
