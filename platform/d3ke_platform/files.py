@@ -30,6 +30,7 @@ from d3ke_platform.errors import UnwritableError, UsageError
 
 Location = str | Path
 _BLOCK_BYTES = 4 << 20
+_GCS_RETRY_S = 60  # by default it tries for 15 minutes, also where credentials are missing
 _URI_OPTION = re.compile(r"\?(?:.*&)?(endpoint_override|region|scheme|access_key|secret_key)=")
 
 
@@ -66,19 +67,30 @@ def filesystem(location: Location) -> tuple[pafs.FileSystem, str]:
         )
     if scheme == "file":
         return pafs.LocalFileSystem(), f"/{path.lstrip('/')}"
+    bucket = path.partition("/")[0]
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-    return _remote_system(scheme, path.partition("/")[0], endpoint), path
+    try:
+        return _remote_system(scheme, bucket, endpoint), path
+    except (OSError, ValueError, pa.ArrowException) as error:
+        where = f" AWS_ENDPOINT_URL is {endpoint}." if endpoint and scheme == "s3" else ""
+        text = f"{scheme}://{bucket} cannot be reached ({_reason(error)}).{where}"
+        raise UsageError(f"{text} Locations are local paths, s3:// or gs://.") from error
 
 
 @lru_cache(maxsize=32)
 def _remote_system(scheme: str, bucket: str, endpoint: str) -> pafs.FileSystem:
-    """One client for all objects of a bucket: making one asks for region and credentials."""
-    try:
-        return pafs.FileSystem.from_uri(f"{scheme}://{bucket}")[0]
-    except (OSError, ValueError, pa.ArrowException) as error:
-        text = f"{scheme}://{bucket} cannot be reached ({_reason(error)})."
-        where = f" AWS_ENDPOINT_URL is {endpoint}." if endpoint and scheme == "s3" else ""
-        raise UsageError(f"{text}{where} Locations are local paths, s3:// or gs://.") from error
+    """One client for all objects of a bucket: making one may ask for its region."""
+    if scheme == "s3":
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        protocol, _, host = endpoint.rpartition("://")
+        return pafs.S3FileSystem(
+            region=region or (None if endpoint else pafs.resolve_s3_region(bucket)),
+            endpoint_override=host.rstrip("/") or None,
+            scheme=protocol or None,
+            allow_delayed_open=True,  # what is small is put in one request
+        )
+    limit = f"?retry_limit_seconds={_GCS_RETRY_S}" if scheme in ("gs", "gcs") else ""
+    return pafs.FileSystem.from_uri(f"{scheme}://{bucket}{limit}")[0]
 
 
 def exists(location: Location) -> bool:

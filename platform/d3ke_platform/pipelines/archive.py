@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import glob
+import math
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -120,13 +120,16 @@ def _list_videos(archive: str, *, allow_outside: bool) -> _Found:
     if storage.is_uri(archive):
         return _list_remote(archive), []
     if _is_glob(archive):
-        pattern = os.path.expanduser(archive)
-        literal = Path(re.split(r"[*?\[]", pattern, maxsplit=1)[0] + "x").parent
-        found = sorted(glob.glob(pattern, recursive=True, include_hidden=False))
-        return _sorted_out([str(Path(name).absolute()) for name in found], literal, allow_outside)
+        text = str(Path(archive).expanduser().absolute())
+        root, pattern = Path(_literal_folder(text)), _glob_pattern(text)
+        depth = math.inf if "**" in text else text.count("/") - str(root).rstrip("/").count("/")
+        entries = _walk(root, allow_outside, depth=depth) if root.is_dir() else ()
+        return _sorted_out(filter(pattern.fullmatch, entries), root, allow_outside)
     root = storage.local_path(archive)
     if root.is_dir():
-        return _sorted_out(_walk(root, allow_outside), root, allow_outside)
+        entries = _walk(root, allow_outside)
+        named = (path for path in entries if _is_video(path) or os.path.isdir(path))
+        return _sorted_out(named, root, allow_outside)
     if not root.exists():
         raise UsageError(f"--archive {archive}: there is no such file or folder.")
     return [str(root)], []  # a pipe or a device: reading it says so
@@ -134,9 +137,9 @@ def _list_videos(archive: str, *, allow_outside: bool) -> _Found:
 
 def _list_remote(archive: str) -> list[str]:
     if _is_glob(archive):
-        literal = re.split(r"[*?\[]", archive, maxsplit=1)[0].rpartition("/")[0]
         pattern = _glob_pattern(archive)
-        return [uri for uri in storage.list_files(literal) if pattern.fullmatch(uri)]
+        found = storage.list_files(_literal_folder(archive))
+        return [uri for uri in found if pattern.fullmatch(uri)]
     if not storage.exists(archive):
         raise UsageError(f"--archive {archive}: there is no such file or folder.")
     if storage.is_file(archive):
@@ -155,48 +158,59 @@ def _glob_pattern(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(texts), re.DOTALL)
 
 
+def _literal_folder(pattern: str) -> str:
+    """The folder that everything matching is in."""
+    return re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0] or "/"
+
+
 def _is_video(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES
 
 
-def _walk(root: Path, allow_outside: bool) -> Iterator[str]:
-    """Paths of a tree that are named like videos, and links to folders that lead out of it.
+def _walk(root: Path, allow_outside: bool, *, depth: float = math.inf) -> Iterator[str]:
+    """Paths of the visible things in a tree, sorted folder by folder; depth 1 is the root's own.
 
-    Links to folders inside the tree are not followed: what they show is found without them.
+    Links to folders are not followed: what is inside of the tree is found without them, and what
+    is outside is only entered when allowed.
     """
     seen = {os.path.realpath(root)}
-    folders = [str(root)]
+    folders = [(str(root), 1)]
     while folders:
+        folder, level = folders.pop()
         try:
-            entries = sorted(os.scandir(folders.pop()), key=lambda entry: entry.name)
-        except PermissionError as error:
-            raise UsageError(f"--archive {root}: {error.filename} may not be read.") from error
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            if level == 1:
+                raise UsageError(f"--archive {root}: cannot be read ({error.strerror}).") from error
+            continue  # named as a reject where folders are sorted out
         for entry in entries:
             if entry.name.startswith("."):
                 continue
+            target = os.path.realpath(entry.path) if entry.is_symlink() else ""
             if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.path)
-            elif entry.is_symlink() and entry.is_dir() and not _is_video(entry.name):
-                target = os.path.realpath(entry.path)
-                outside = not _within(target, root)
-                if outside and not allow_outside:
-                    yield entry.path
-                elif outside and target not in seen:
-                    seen.add(target)
-                    folders.append(entry.path)
-                continue
-            if _is_video(entry.name):
-                yield entry.path
+                enter = True
+            elif target and entry.is_dir():
+                if _within(target, root):
+                    continue
+                enter = allow_outside and target not in seen
+                seen.add(target)
+                if allow_outside and not enter:
+                    continue
+            else:
+                enter = False
+            yield entry.path
+            if enter and level < depth:
+                folders.append((entry.path, level + 1))
 
 
-def _sorted_out(paths: Iterator[str] | Sequence[str], root: Path, allow_outside: bool) -> _Found:
+def _sorted_out(paths: Iterable[str], root: Path, allow_outside: bool) -> _Found:
     """Paths that are regular files in the tree, and why the others are not listed."""
     videos: list[str] = []
     rejects: list[tuple[str, str]] = []
     folders: list[str] = []
     for path in paths:
         try:
-            if os.path.isdir(path) and not os.path.islink(path):
+            if os.path.isdir(path) and (allow_outside or not os.path.islink(path)):
                 folders.append(path)
                 continue
             _check_local(path, root, allow_outside)
@@ -206,8 +220,11 @@ def _sorted_out(paths: Iterator[str] | Sequence[str], root: Path, allow_outside:
     for folder in folders:
         # A folder may be called like a video (a camera's bundle of clips, for example).
         inside = folder + os.sep
-        if _is_video(folder) and not any(path.startswith(inside) for path in videos):
-            rejects.append((_readable(folder), f"{_readable(folder)}: is a folder, not a file."))
+        name = _readable(folder)
+        if not os.access(folder, os.R_OK | os.X_OK):
+            rejects.append((name, f"{name}: cannot be read (Permission denied)."))
+        elif _is_video(folder) and not any(path.startswith(inside) for path in videos):
+            rejects.append((name, f"{name}: is a folder, not a file."))
     return videos, rejects
 
 

@@ -141,13 +141,13 @@ def plainly(path: Path, kind: str) -> Iterator[np.ndarray]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(cuts=st.sets(st.integers(1, COUNT - 3), max_size=5), every=st.integers(1, 3))
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 def test_however_a_video_is_cut_it_has_the_same_frames_and_times(
     folder: Path, kind: str, cuts: set[int], every: int
 ) -> None:
     path = video(folder, kind)
     index = index_video(path)
-    edges = [0, *sorted(cuts), index.frame_count]
+    edges = [0, *sorted(cut for cut in cuts if cut < index.frame_count), index.frame_count]
     for first, end in itertools.pairwise(edges):
         part = pickle.loads(pickle.dumps(index.part(first, end - first)))
         found = list(frames(path, every=every, first=first, count=end - first, index=part))

@@ -7,18 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 import pytest
 from random_bundle import write_random_bundle
 from video_files import cut_off, write_video
 
-from d3ke.camera import Camera
 from d3ke.errors import D3KEError, InvalidInputError
 from d3ke_platform import storage
 from d3ke_platform.errors import UsageError
-from d3ke_platform.pipelines.archive import list_archive
 from d3ke_platform.pipelines.score import ScoreSettings, reject_kind, score
 from d3ke_platform.schema import BOXES, ESTIMATES, RESULTS
 from d3ke_platform.stages.finish_recording import FinishRecording
@@ -35,47 +30,6 @@ def archive(tmp_path: Path) -> Path:
     write_video(folder / "deeper" / "run.mkv", 4)
     (folder / "notes.txt").write_text("not a video")
     return folder
-
-
-def test_folder_glob_and_file(archive: Path) -> None:
-    def names(location: object) -> list[str]:
-        return [Path(item["uri"]).name for item in list_archive(str(location), {})]
-
-    assert names(archive) == ["run.mkv", "walk.mp4"]
-    assert names(archive / "*.mp4") == ["walk.mp4"]
-    assert names(archive / "**" / "*.mkv") == ["run.mkv"]
-    assert names(archive / "walk.mp4") == ["walk.mp4"]
-    for nothing in (archive / "none", archive / "*.avi"):
-        with pytest.raises(UsageError, match=r"--archive|No videos"):
-            list_archive(str(nothing), {})
-
-
-def test_manifests_name_cameras_and_boxes(archive: Path) -> None:
-    cameras = {"left": Camera.assumed((64, 48)), "walk": Camera.assumed((64, 48), 40.0)}
-    columns = {
-        "uri": ["walk.mp4", "deeper/run.mkv"],
-        "camera": ["left", None],
-        "recording_id": ["w", "r"],
-        "boxes_uri": ["w.parquet", ""],
-    }
-    pacsv.write_csv(pa.table(columns), archive / "m.csv")
-    pq.write_table(pa.table(columns), archive / "m.parquet")
-    for manifest in ("m.csv", "m.parquet"):
-        run, walk = list_archive(str(archive / manifest), cameras)
-        assert (run["recording_id"], walk["recording_id"]) == ("r", "w")
-        assert walk["uri"] == str(archive / "walk.mp4")
-        assert walk["boxes_uri"] == str(archive / "w.parquet")
-        assert "boxes_uri" not in run
-        assert walk["camera"]["size"] == [64, 48]
-        assert run["camera"] is None
-    by_name = list_archive(str(archive / "walk.mp4"), cameras)[0]["camera"]
-    assert by_name["intrinsics"] == cameras["walk"].intrinsics.tolist()
-    pacsv.write_csv(pa.table({**columns, "camera": ["nobody", None]}), archive / "m.csv")
-    with pytest.raises(D3KEError, match="nobody"):
-        list_archive(str(archive / "m.csv"), cameras)
-    pacsv.write_csv(pa.table({"path": ["walk.mp4"]}), archive / "m.csv")
-    with pytest.raises(UsageError, match="no column 'uri'"):
-        list_archive(str(archive / "m.csv"), {})
 
 
 def test_settings_are_checked() -> None:
