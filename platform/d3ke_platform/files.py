@@ -377,7 +377,7 @@ def fingerprint(location: Location) -> str:
         tag = b""
         if is_uri(location) and not isinstance(system, pafs.LocalFileSystem):
             with system.open_input_file(path) as source:
-                tag = (source.metadata() or {}).get(b"ETag", b"")
+                tag = (source.metadata() or {}).get("ETag", b"")
     except OSError as error:
         raise InvalidInputError(str(location), f"cannot be read ({_reason(error)})") from error
     return content_hash(f"{info.size} {info.mtime_ns} {tag!r}".encode())
