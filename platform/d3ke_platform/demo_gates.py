@@ -14,6 +14,7 @@ from d3ke_platform import storage
 from d3ke_platform.evaluation import checks
 from d3ke_platform.evaluation.gates import Gate
 from d3ke_platform.isolation import Isolated
+from d3ke_platform.stages.scores_folder import latest_run
 
 _POSES = 20
 _TIMEOUT_S = 300.0
@@ -70,6 +71,7 @@ def score_gates(videos: Path, scores: Path, trouble: str) -> list[Gate]:
 def missing_rows(videos: Path, scores: Path) -> tuple[float | None, str]:
     """Frames without exactly one row, over all videos of the folder (None without videos), and
     what was counted."""
+    scores = Path(latest_run(str(scores)))
     rows = {
         Path(file).stem: storage.read_table(file, ["frame"]).column("frame").to_pylist()
         for file in storage.list_files(scores / "results", ".parquet")
@@ -106,6 +108,7 @@ def export_gates(scores: Path, bundle: Path, trouble: str) -> list[Gate]:
 def export_error_mm(scores: Path, bundle: Path) -> tuple[float | None, str]:
     """Largest marker error over all exported recordings [mm], None without any."""
     errors = []
+    scores = Path(latest_run(str(scores)))
     with Isolated(OpenSimChecks, timeout_s=_TIMEOUT_S) as child:
         for folder in sorted((scores / "exports").glob("*/")):
             results = str(scores / "results" / f"{folder.name}.parquet")

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from ray_head import RAY, RayHead, ray_head
 
+from d3ke_platform.stages.scores_folder import latest_run
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
@@ -83,8 +85,8 @@ def test_prepare_train_and_score(head: RayHead, data: str, run: Path, tmp_path: 
     shutil.copy(min((Path(data) / "videos").rglob("*.mp4")), videos)
     model = ("--model", str(run / "bundle"), "--archive", str(videos))
     done(submit(head, "jobs/score.py", *QUICK, *model, "--output", scores))
-    assert list((Path(scores) / "results").glob("*.parquet"))
-    assert list((Path(scores) / "exports").glob("*/motion.mot"))
+    assert list(Path(latest_run(scores), "results").glob("*.parquet"))
+    assert list(Path(latest_run(scores), "exports").glob("*/motion.mot"))
 
 
 @pytest.mark.long

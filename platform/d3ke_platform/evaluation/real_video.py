@@ -24,7 +24,12 @@ from d3ke_platform.evaluation.plotting import (
 )
 from d3ke_platform.schema import RESULTS
 from d3ke_platform.stages.export import EXPORTS
-from d3ke_platform.stages.scores_folder import exports_uri, read_scored, results_uri
+from d3ke_platform.stages.scores_folder import (
+    exports_uri,
+    latest_run,
+    read_scored,
+    results_uri,
+)
 from d3ke_platform.storage import join, list_files, read_table
 
 _STILL_HEIGHT = 360
@@ -33,7 +38,8 @@ _MOST = 6
 
 
 def real_video_pictures(scores: str, skeleton: Skeleton) -> list[Picture]:
-    """Pictures of the first recordings below SCORES; none when nothing was scored."""
+    """Pictures of the first recordings of SCORES' latest run; none when nothing was scored."""
+    scores = latest_run(scores)
     results = list_files(join(scores, "results"), ".parquet")[:_MOST]
     names = [Path(file).stem for file in results]
     pictures = [_stills(scores, names), _curves(scores, names, skeleton)] if results else []

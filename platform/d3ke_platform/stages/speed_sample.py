@@ -24,9 +24,10 @@ class SpeedSample(ScoreVideo):
         count = min(SAMPLE_FRAMES, recording.frames)
         frames, began = 0, 0.0
         with local_copy(recording.uri, content_hash=recording.content_hash) as copy:
-            job = self._job(recording, record, copy.path)(0, 1)
-            first = recording.first_frame
-            job = replace(job, first=first, last=first + count, batch_size=min(32, count))
+            segments = -(-count // recording.segment_frames)
+            job = self._job(recording, record, copy.path)(0, segments)
+            first, size = recording.first_frame, max(1, count // 4)
+            job = replace(job, first=first, last=first + count, batch_size=size)
             for batch in self._child.stream("crops", job):
                 if len(batch.images):
                     self._network.result(self._network.submit(batch.images))

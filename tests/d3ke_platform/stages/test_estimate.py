@@ -7,10 +7,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from random_bundle import CROP, as_estimate, random_estimates
 
 from d3ke.camera import Camera
 from d3ke.errors import InvalidInputError
+from d3ke.networks import FrameNetwork, FrameNetworkConfig, PredictionHead, load_bundle
+from d3ke.networks.backbones import BACKBONES
+from d3ke.skeleton import MeasurementSet, PredictedSet, Skeleton
 from d3ke_platform import storage
 from d3ke_platform.schema import CROPS, ESTIMATES
 from d3ke_platform.stages.estimate import (
@@ -18,6 +22,7 @@ from d3ke_platform.stages.estimate import (
     EstimateCrops,
     FrameEstimator,
     choose_device,
+    inference_network,
 )
 
 STORED = int(CROP["stored_size"])
@@ -30,9 +35,9 @@ def noise(count: int, size: int = STORED) -> np.ndarray:
 
 
 def test_batches_do_not_change_estimates(random_bundle: Path) -> None:
-    images, intrinsics = noise(5), np.stack([np.eye(3)] * 5)
-    whole = FrameEstimator(random_bundle, device="cpu").estimate(images, intrinsics)
-    parts = FrameEstimator(random_bundle, device="cpu", batch_size=2).estimate(images, intrinsics)
+    images = noise(5)
+    whole = FrameEstimator(random_bundle, device="cpu").estimate(images)
+    parts = FrameEstimator(random_bundle, device="cpu", batch_size=2).estimate(images)
     assert whole.coordinates.shape == (5, 69)
     assert np.ptp(whole.coordinates, axis=0).max() > 1e-5
     for first, second in zip(whole, parts, strict=True):
@@ -41,23 +46,55 @@ def test_batches_do_not_change_estimates(random_bundle: Path) -> None:
 
 def test_the_network_sees_the_middle_of_a_stored_crop(random_bundle: Path) -> None:
     estimator = FrameEstimator(random_bundle, device="cpu")
-    images, intrinsics = noise(2), np.stack([np.eye(3)] * 2)
-    exact = estimator.estimate(np.ascontiguousarray(images[:, 16:144, 16:144]), intrinsics)
-    for first, second in zip(estimator.estimate(images, intrinsics), exact, strict=True):
+    images = noise(2)
+    exact = estimator.estimate(np.ascontiguousarray(images[:, 16:144, 16:144]))
+    for first, second in zip(estimator.estimate(images), exact, strict=True):
         np.testing.assert_allclose(first, second, atol=1e-6)
 
 
 def test_wrong_images_are_refused(random_bundle: Path) -> None:
     estimator = FrameEstimator(random_bundle, device="cpu")
     with pytest.raises(InvalidInputError, match="uint8"):
-        estimator.estimate(np.zeros((1, 160, 160, 3)), np.zeros((1, 3, 3)))
+        estimator.estimate(np.zeros((1, 160, 160, 3)))
     with pytest.raises(InvalidInputError, match="100 px wide"):
-        estimator.estimate(noise(1, 100), np.zeros((1, 3, 3)))
-    with pytest.raises(InvalidInputError, match="1 images but 2"):
-        estimator.estimate(noise(1), np.zeros((2, 3, 3)))
-    assert estimator.estimate(noise(0 + 1)[:0], np.zeros((0, 3, 3))).factors.shape[0] == 0
+        estimator.estimate(noise(1, 100))
+    assert estimator.estimate(noise(1)[:0]).factors.shape[0] == 0
     with pytest.raises(InvalidInputError, match="device"):
         choose_device("warp")
+
+
+def test_the_network_for_inference_is_the_trained_one(random_bundle: Path) -> None:
+    trained = load_bundle(random_bundle).frame.eval()
+    # Statistics of a network that has seen pictures: folding them is no identity.
+    for module in trained.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+    images = torch.from_numpy(noise(3, 128)).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        expected = [value.clone() for value in trained(images)]
+        for one, other in zip(expected, inference_network(trained)(images), strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_can_be_folded(name: str) -> None:
+    head = PredictionHead(
+        Skeleton.full_body(), MeasurementSet.full_body(), PredictedSet.full_body()
+    )
+    network = FrameNetwork(FrameNetworkConfig(backbone=name, image_size=64), head).eval()
+    images = torch.from_numpy(noise(2, 64)).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        expected = [value.clone() for value in network(images)]
+        for one, other in zip(expected, inference_network(network)(images), strict=True):
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
+
+
+def test_half_precision_is_near(random_bundle: Path) -> None:
+    images = noise(4)
+    whole = FrameEstimator(random_bundle, device="cpu").estimate(images)
+    half = FrameEstimator(random_bundle, device="cpu", precision="bf16").estimate(images)
+    assert 0 < np.abs(whole.coordinates - half.coordinates).max() < 0.05
 
 
 def test_bundle_that_does_not_say_how_to_crop(random_bundle: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,15 +12,20 @@ from random_bundle import FPS, as_estimate, random_estimates
 
 from d3ke.camera import Camera, box_of_points, project
 from d3ke.errors import InvalidInputError
-from d3ke.networks import Estimate, load_bundle
+from d3ke.networks import Bundle, Estimate, load_bundle
 from d3ke_platform.schema import RESULTS
 from d3ke_platform.stages.estimate import EstimateArrays, bundle_dims
-from d3ke_platform.stages.refine import SequenceRefiner, assemble_results, phase_rows
+from d3ke_platform.stages.refine import Placement, SequenceRefiner, phase_rows
 
 
 @pytest.fixture(scope="module")
 def camera() -> Camera:
     return Camera.assumed((640, 480))
+
+
+def place(bundle: Bundle, columns: dict[str, Any], camera: Camera | None) -> dict[str, np.ndarray]:
+    estimate = as_estimate(columns)
+    return Placement(bundle, estimate.factors, camera).results(columns, estimate)
 
 
 def test_phases_partition_the_rows() -> None:
@@ -58,15 +64,15 @@ def test_without_a_sequence_network_estimates_stay(frame_bundle: Path, camera: C
     columns = random_estimates(refiner.bundle, 3, camera)
     for before, after in zip(as_estimate(columns), refiner.refine(columns, fps=30), strict=True):
         np.testing.assert_array_equal(before, after)
-    sequence = {**columns}
-    with pytest.raises(InvalidInputError, match="dimensions"):
-        assemble_results(refiner.bundle, sequence, as_estimate(columns), camera, {"Q": 1, "P": 1})
+    foreign = as_estimate(columns)._replace(coordinates=np.zeros((3, 2)))
+    with pytest.raises(InvalidInputError, match="2 coordinates are not those"):
+        Placement(refiner.bundle, foreign.factors, camera).results(columns, foreign)
 
 
 def test_results_are_one_consistent_body(random_bundle: Path, camera: Camera) -> None:
     bundle = load_bundle(random_bundle)
     columns = random_estimates(bundle, 6, camera)
-    results = assemble_results(bundle, columns, as_estimate(columns), camera, bundle_dims(bundle))
+    results = place(bundle, columns, camera)
     RESULTS.to_arrow(results, bundle_dims(bundle))
     assert np.ptp(results["body_scales"], axis=0).max() == 0
     # Markers and joint centres are those of the coordinates and scales beside them.
@@ -91,9 +97,7 @@ def test_person_is_placed_in_the_box(random_bundle: Path, camera: Camera, known:
     bundle = load_bundle(random_bundle)
     columns = random_estimates(bundle, 5, camera)
     columns["measurement_factors"][:] = columns["measurement_factors"][0]
-    results = assemble_results(
-        bundle, columns, as_estimate(columns), camera if known else None, bundle_dims(bundle)
-    )
+    results = place(bundle, columns, camera if known else None)
     for row in range(5):
         box = columns["box"][row]
         placed = box_of_points(project(camera, results["markers"][row]))
@@ -110,6 +114,6 @@ def test_root_angles_do_not_jump(random_bundle: Path, camera: Camera) -> None:
     turn[:, 0, 0] = turn[:, 2, 2] = np.cos(angle)
     turn[:, 0, 2], turn[:, 2, 0], turn[:, 1, 1] = np.sin(angle), -np.sin(angle), 1
     columns["root_rotation"] = columns["crop_rotation"] @ turn
-    results = assemble_results(bundle, columns, as_estimate(columns), camera, bundle_dims(bundle))
+    results = place(bundle, columns, camera)
     root = bundle.skeleton.index_of("coordinate", bundle.skeleton.root_coordinates)[:3]
     assert np.abs(np.diff(results["coordinates"][:, root], axis=0)).max() < np.deg2rad(40)

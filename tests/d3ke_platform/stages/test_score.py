@@ -1,35 +1,23 @@
-"""Scoring an archive: what is in it, one row per frame, reasons for rejects, nothing done twice."""
+"""Scoring an archive: reasons for rejects, resuming, runs beside each other, networks apart."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pytest
 from random_bundle import write_random_bundle
 from video_files import cut_off, write_video
 
-from d3ke.errors import D3KEError, InvalidInputError
+from d3ke.errors import D3KEError
 from d3ke_platform import storage
-from d3ke_platform.errors import UsageError
-from d3ke_platform.pipelines.score import ScoreSettings, reject_kind, score
-from d3ke_platform.schema import BOXES, ESTIMATES, RESULTS
-from d3ke_platform.stages.finish_recording import FinishRecording
-from d3ke_platform.stages.score_video import ScoreVideo
-
-BOX = np.array([8.0, 4, 40, 44])
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    folder = tmp_path / "archive"
-    (folder / "deeper").mkdir(parents=True)
-    write_video(folder / "walk.mp4", 6)
-    write_video(folder / "deeper" / "run.mkv", 4)
-    (folder / "notes.txt").write_text("not a video")
-    return folder
+from d3ke_platform.pipelines.score import ScoreSettings, ScoreSummary, reject_kind, score
+from d3ke_platform.pipelines.score_ledger import ScoreLedger
+from d3ke_platform.schema import RESULTS
+from d3ke_platform.stages.rejects import reject_row
+from d3ke_platform.stages.scores_folder import latest_run
 
 
 def test_settings_are_checked() -> None:
@@ -40,8 +28,12 @@ def test_settings_are_checked() -> None:
         ({"export": ("gif",)}, "overlay"),
         ({"field_of_view_deg": 200.0}, "179"),
         ({"batch_size": 0}, "1 or more"),
+        ({"segment_frames": 0}, "1 or more"),
+        ({"timeout_s": 0.0}, "positive"),
         ({"model": ""}, "--model"),
         ({"frame_rate": -1.0}, "negative"),
+        ({"people": "some"}, "largest"),
+        ({"precision": "fp8"}, "bf16"),
     ]
     for change, reason in bad:
         with pytest.raises(D3KEError, match=reason):
@@ -51,51 +43,77 @@ def test_settings_are_checked() -> None:
 def test_reasons_are_counted_by_kind() -> None:
     assert reject_kind("a.mp4: no person found in its 3 frames.") == "no person"
     assert reject_kind("a.mp4: breaks off after 3 frames read (x).") == "truncated"
+    assert reject_kind("CropVideo.crops: no answer within 3 s; its process was ended.") == "hang"
+    assert reject_kind("CropVideo.crops: its process died (signal 11); a crash in") == "crash"
+    assert (
+        reject_kind("CropVideo.crops: needs more than the 4 GB of memory it may take.") == "memory"
+    )
     assert reject_kind("ZeroDivisionError: ") == "other"
 
 
-def test_one_row_per_frame_then_nothing_is_done_twice(
-    archive: Path, random_bundle: Path, tmp_path: Path
-) -> None:
-    output = str(tmp_path / "scores")
-    boxes = {"frame": [0, 2, 3, 4, 5], "box": [BOX] * 5, "confidence": [1.0] * 5}
-    storage.write_table(archive / "walk.parquet", BOXES.to_arrow(boxes))
-    item = {
-        "uri": str(archive / "walk.mp4"),
-        "camera": None,
-        "boxes_uri": str(archive / "walk.parquet"),
+def row(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "recording_id": name,
+        "uri": f"{name}.mp4",
+        "frames": 10,
+        "calibrated": False,
+        "estimated": 10,
+        "missing": 0,
+        "parts": [],
+        "part": False,
+        "counts": None,
+        "seconds": {"network": 2.0},
+        **more,
     }
-    stage = ScoreVideo(
-        str(random_bundle), output=output, detector=("none", "", ""), device="cpu", batch_size=4
-    )
-    (row,) = stage(item)
-    assert (row["frames"], row["detected"], row["skipped"]) == (6, 5, False)
-    name = row["recording_id"]
-    assert name.startswith("walk-")
-    estimates = ESTIMATES.to_numpy(storage.read_table(f"{output}/estimates/{name}.parquet"))
-    np.testing.assert_array_equal(estimates["frame"], range(6))
-    np.testing.assert_allclose(estimates["time_s"], np.arange(6) / 10, atol=1e-3)
-    np.testing.assert_allclose(estimates["confidence"], [1, 0, 1, 1, 1, 1])
-    finish = FinishRecording(str(random_bundle), output=output, exports=("mot", "overlay"))
-    (done,) = finish({"recording_id": name})
-    assert sorted(done["exports"]) == ["motion.mot", "overlay.mp4"]
-    results = RESULTS.to_numpy(storage.read_table(f"{output}/results/{name}.parquet"))
-    assert len(results["frame"]) == 6
-    assert np.isfinite(results["markers"]).all()
-    assert stage(item)[0]["skipped"]
-    assert finish({"recording_id": name})[0]["skipped"]
-    # Another export later writes what is missing; a changed video starts anew.
-    more = FinishRecording(str(random_bundle), output=output, exports=("mot", "overlay", "trc"))
-    assert "markers.trc" in more({"recording_id": name})[0]["exports"]
-    named = {**item, "recording_id": name}
-    write_video(archive / "walk.mp4", 5)
-    assert stage(named)[0]["frames"] == 5
-    assert not Path(output, "results", f"{name}.parquet").exists()
 
 
-def test_exports_need_a_local_folder(random_bundle: Path) -> None:
-    with pytest.raises(InvalidInputError, match="--export none"):
-        FinishRecording(str(random_bundle), output="s3://bucket/scores", exports=("mot",))
+def ledger_summary(ledger: ScoreLedger) -> ScoreSummary:
+    options = {"gpus": 2.0, "price_per_gpu_hour": 3.0, "warnings": ()}
+    return ledger.summary(seconds=1800.0, network_busy=0.9, workers=1, **options)
+
+
+def test_a_video_is_one_line_of_the_ledger_whatever_becomes_of_its_parts() -> None:
+    plan = type("Plan", (), {"output": "o", "run": "r", "cameras": False})()
+    ledger = ScoreLedger(plan, videos=6, rejects=[])
+    counts = {"frames": 10, "rows": 12, "detected": 8, "people": 2}
+    ledger.start_window()
+    ledger.estimated(row("new"))
+    ledger.estimated(row("new", uri="copy/new.mp4", estimated=0))
+    ledger.estimated(row("old", estimated=0, counts=counts))
+    parts = [{"item": f"long {n}", "recording_id": "long"} for n in range(3)]
+    assert ledger.estimated(row("long", estimated=0, missing=10, parts=parts)) == parts
+    ledger.estimated(row("long", estimated=5, part=True))
+    ledger.estimated(reject_row("long 1", "estimate", "the worker process died on this item"))
+    ledger.estimated(reject_row("long.mp4", "estimate", "is damaged"))
+    ledger.estimated(reject_row("bad.mp4", "estimate", "the file is empty"))
+    assert ledger.unfinished() == ["new"]
+    ledger.finished({"recording_id": "new", "skipped": False, "seconds": {}, "counts": counts})
+    summary = ledger_summary(ledger)
+    assert (summary.scored, summary.skipped, summary.rejects) == (3, 1, 2)
+    assert (summary.frames, summary.rows, summary.undetected_frames) == (20, 24, 4)
+    assert summary.estimated_frames == 15
+    assert summary.reject_reasons == {"crash": 1, "empty file": 1}
+    assert summary.cost == 3.0
+    assert summary.network_busy == 0.9
+    assert "2 rejected" in ledger.note(10.0)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    folder = tmp_path / "archive"
+    (folder / "deeper").mkdir(parents=True)
+    write_video(folder / "walk.mp4", 20)
+    write_video(folder / "deeper" / "run.mkv", 4)
+    write_video(folder / "room.mp4", 8)
+    whole = write_video(tmp_path / "whole.mp4", 60, codec="mpeg4", size=(320, 240))
+    cut_off(whole, folder / "cut.mp4", 0.6)
+    (folder / "empty.mp4").write_bytes(b"")
+    return folder
+
+
+def results(output: str) -> dict[str, dict[str, np.ndarray]]:
+    files = storage.list_files(f"{latest_run(output)}/results", ".parquet")
+    return {Path(file).stem: RESULTS.to_numpy(storage.read_table(file)) for file in files}
 
 
 @pytest.mark.slow
@@ -103,35 +121,81 @@ def test_exports_need_a_local_folder(random_bundle: Path) -> None:
 def test_archive_with_every_kind_of_trouble(
     archive: Path, random_bundle: Path, tmp_path: Path, ray_session: object
 ) -> None:
-    cut_off(
-        write_video(tmp_path / "whole.mp4", 60, codec="mpeg4", size=(320, 240), index_first=True),
-        archive / "cut.mp4",
-        0.6,
-    )
-    (archive / "empty.mp4").write_bytes(b"")
-    write_video(archive / "room.mp4", 8)
-    settings = {"archive": str(archive), "model": str(random_bundle), "export": ("mot",)}
-    settings |= {"output": str(tmp_path / "scores"), "detector": "fallback", "device": "cpu"}
-    summary = score(ScoreSettings(**settings))
-    # Nobody is in these pictures: every readable one is rejected for that.
-    assert summary.reject_reasons == {"damaged": 1, "empty file": 1, "no person": 3}
-    assert (summary.videos, summary.scored, summary.rejects) == (5, 0, 5)
-    rejects = storage.read_rejects(settings["output"])
-    assert {Path(row["item"]).name for row in rejects} >= {"cut.mp4", "empty.mp4", "room.mp4"}
-    # The whole picture as the person; the broken ones stay rejected.
-    with pytest.raises(UsageError, match="detector is 'fallback' there, 'none' now"):
-        score(ScoreSettings(**{**settings, "detector": "none"}))
-    whole = ScoreSettings(**{**settings, "detector": "none", "overwrite": True})
+    common: dict[str, Any] = {
+        "archive": str(archive),
+        "model": str(random_bundle),
+        "export": ("mot",),
+        "output": str(tmp_path / "scores"),
+        "device": "cpu",
+        "segment_frames": 8,
+        "tracking": False,
+    }
+    whole = ScoreSettings(**common, detector="none")
+    look = score(ScoreSettings(**common, detector="none", dry_run=True))
+    assert (look.missing_frames, look.unfinished, look.scored) == (32, 3, 0)
+    assert look.expected_seconds > 0
+    assert not Path(common["output"], look.run).exists()
     summary = score(whole)
-    assert (summary.scored, summary.skipped, summary.rejects) == (3, 0, 2)
-    assert summary.frames == 6 + 4 + 8
+    assert (summary.videos, summary.scored, summary.skipped, summary.rejects) == (5, 3, 0, 2)
+    assert (summary.frames, summary.rows, summary.estimated_frames) == (32, 32, 32)
     assert summary.uncalibrated == 3
+    assert 0 < summary.network_busy <= 1
     for step in ("decode", "detect", "crop", "network", "refine", "export"):
         assert step in summary.stage_seconds
-    assert storage.read_json(f"{settings['output']}/summary.json")["frames"] == 18
+    assert storage.read_json(f"{common['output']}/summary.json")["frames"] == 32
+    rejects = storage.read_rejects(latest_run(common["output"]))
+    assert {Path(row["item"]).name for row in rejects} == {"cut.mp4", "empty.mp4"}
+    first = results(common["output"])
     again = score(whole)
-    assert (again.scored, again.skipped, again.frames_per_second) == (3, 3, 0.0)
+    assert (again.scored, again.skipped, again.estimated_frames) == (3, 3, 0)
+    assert again.rejects == 2
+    look = score(ScoreSettings(**common, detector="none", dry_run=True))
+    assert (look.missing_frames, look.unfinished, look.expected_seconds) == (0, 0, 0.0)
+    # A network in an actor of its own gives the same, in the place of what was deleted.
+    storage.remove(latest_run(common["output"]))
+    apart = score(ScoreSettings(**common, detector="none", network_actors=1))
+    assert (apart.run, apart.estimated_frames) == (summary.run, 32)
+    for name, columns in results(common["output"]).items():
+        for column in ("coordinates", "markers"):
+            np.testing.assert_allclose(columns[column], first[name][column], atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_another_model_or_setting_lies_beside_and_mlflow_has_a_run_each(
+    random_bundle: Path, tmp_path: Path, ray_session: object
+) -> None:
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "a.mp4", 6)
     other = write_random_bundle(tmp_path / "other", sequence=False, seed=1)
-    with pytest.raises(UsageError, match="model is"):
-        score(ScoreSettings(**{**settings, "detector": "none", "model": str(other)}))
-    shutil.rmtree(other)
+    output = str(tmp_path / "scores")
+    common: dict[str, Any] = {
+        "archive": str(tmp_path / "videos"),
+        "output": output,
+        "export": ("none",),
+        "device": "cpu",
+    }
+    runs = [
+        score(ScoreSettings(**common, model=str(random_bundle), detector="none")).run,
+        score(ScoreSettings(**common, model=str(other), detector="none")).run,
+    ]
+    # Nobody is in this picture for the detector.
+    nobody = score(ScoreSettings(**common, model=str(other), detector="fallback", tracking=False))
+    assert nobody.reject_reasons == {"no person": 1}
+    assert len({*runs, nobody.run}) == 3
+    assert latest_run(output).endswith(nobody.run)
+    assert all(Path(output, run, "results").is_dir() for run in runs)
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{output}/mlflow.db")
+    experiment = client.get_experiment_by_name("score")
+    found = client.search_runs([experiment.experiment_id])
+    assert {run.info.run_name for run in found} == set(runs)
+    for run in found:
+        assert run.info.status == "FINISHED"
+        assert run.data.metrics["frames"] == 6
+        assert run.data.params["detector"] == "none"
+        assert {f.path for f in client.list_artifacts(run.info.run_id)} >= {"summary.json"}
+    kept = ScoreSettings(
+        **common, model=str(other), detector="none", tracking=False, overwrite=True
+    )
+    assert score(kept).skipped == 1
+    assert [Path(output, run).exists() for run in runs] == [False, True]

@@ -50,9 +50,7 @@ def follow(
 
 @pytest.mark.parametrize("people", ["largest", "all"])
 @pytest.mark.parametrize(("every", "gap", "sigma"), [(1, 6, 0.0), (3, 7, 1.5), (4, 2, 2.0)])
-def test_any_part_says_what_the_whole_says(
-    people: str, every: int, gap: int, sigma: float
-) -> None:
+def test_any_part_says_what_the_whole_says(people: str, every: int, gap: int, sigma: float) -> None:
     rule = TrackRule(every=every, gap=gap, sigma=sigma, people=people)  # type: ignore[arg-type]
     for seed in range(4):
         found = crowd(seed)
