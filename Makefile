@@ -50,12 +50,13 @@ format: $(VENV)/.installed  ## rewrite to the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: export PYTHONPATH := tests/d3ke/skeleton:tests/d3ke/kinematics:tests/d3ke_platform/training
-benchmark: $(VENV)/.installed  ## speed of the layer, inverse kinematics, labelling and training
+benchmark: export PYTHONPATH := tests/d3ke/skeleton:tests/d3ke/kinematics:tests/d3ke_platform/training:tests/d3ke_platform/stages
+benchmark: $(VENV)/.installed  ## speed of the layer, inverse kinematics, labelling, training and scoring
 	$(BIN)/python tests/benchmarks/layer_speed.py
 	$(BIN)/python tests/benchmarks/ik_speed.py
 	$(BIN)/python tests/benchmarks/label_speed.py
 	$(BIN)/python tests/benchmarks/train_speed.py
+	$(BIN)/python tests/benchmarks/score_speed.py
 
 clean:  ## remove caches and outputs, keep the environment
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

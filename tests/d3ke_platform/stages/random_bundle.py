@@ -26,13 +26,20 @@ CROP = {"stored_size": 160, "field_of_view": 1.2, "margin": 1.25}
 FPS = 10.0
 
 
-def write_random_bundle(folder: Path, *, sequence: bool = True, seed: int = 0) -> Path:
-    """resnet18_half at 128 px; the sequence network has random weights, so it changes things."""
+def write_random_bundle(
+    folder: Path,
+    *,
+    sequence: bool = True,
+    seed: int = 0,
+    backbone: str = "resnet18_half",
+    image_size: int = 128,
+) -> Path:
+    """The sequence network has random weights, so it changes things."""
     torch.manual_seed(seed)
     skeleton, measurements = Skeleton.full_body(), MeasurementSet.full_body()
     predicted = PredictedSet.full_body()
     head = PredictionHead(skeleton, measurements, predicted)
-    frame_config = FrameNetworkConfig(backbone="resnet18_half", image_size=128)
+    frame_config = FrameNetworkConfig(backbone=backbone, image_size=image_size)
     sequence_config = SequenceNetworkConfig(kind="lstm", window=9, width=16, layers=1)
     sequence_state = None
     if sequence:
@@ -48,7 +55,7 @@ def write_random_bundle(folder: Path, *, sequence: bool = True, seed: int = 0) -
         frame_state=FrameNetwork(frame_config, head).state_dict(),
         sequence_config=sequence_config if sequence else None,
         sequence_state=sequence_state,
-        settings={"crop": CROP, "fps": FPS},
+        settings={"crop": {**CROP, "stored_size": image_size * 5 // 4}, "fps": FPS},
         card="random weights",
         model_osim=full_body_model_path(),
     )
