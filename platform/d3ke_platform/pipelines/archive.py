@@ -189,7 +189,7 @@ def _walk(root: Path, allow_outside: bool, *, depth: float = math.inf) -> Iterat
             target = os.path.realpath(entry.path) if entry.is_symlink() else ""
             if entry.is_dir(follow_symlinks=False):
                 enter = True
-            elif target and entry.is_dir():
+            elif target and os.path.isdir(entry.path):
                 if _within(target, root):
                     continue
                 enter = allow_outside and target not in seen

@@ -12,7 +12,7 @@ import numpy as np
 from d3ke.arrays import ImageArray
 from d3ke.errors import InvalidInputError
 from d3ke_platform.stages.picture import Orientation, orientation, progressive, rgb, upright
-from d3ke_platform.stages.video_file import decoding_errors, open_video
+from d3ke_platform.stages.video_file import broken, decoding_errors, open_video
 from d3ke_platform.stages.video_index import SeekPoint, VideoIndex, decode_packets, index_video
 
 
@@ -111,7 +111,10 @@ def frames(
         raise InvalidInputError(str(path), f"holds {index.frame_count} frames; {asked}")
     for (number, turn), picture in progressive(_decode(path, index, first, end)):
         if (number - first) % every == 0:
-            image = np.ascontiguousarray(upright(rgb(picture), turn))
+            try:
+                image = np.ascontiguousarray(upright(rgb(picture), turn))
+            except decoding_errors() as error:
+                raise broken(path, number, error) from error
             time_s = float(index.times_s[number - index.first])
             yield Frame(index=number, time_s=time_s, image=image)
 

@@ -59,7 +59,8 @@ def _from_matrix(matrix: np.ndarray) -> Orientation:
 
 def rgb(frame: Any) -> ImageArray:
     """Picture of a frame, uint8 [H,W,3], as stored; 10-bit and other formats are converted."""
-    return np.asarray(frame.to_ndarray(format="rgb24"))
+    # One thread: there is a process for every core, and its memory limit counts their stacks.
+    return np.asarray(frame.to_ndarray(format="rgb24", threads=1))
 
 
 def progressive(frames: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
@@ -88,6 +89,7 @@ def _graph(frame: Any) -> Any:
     from av.filter import Graph
 
     graph = Graph()
+    graph.threads = 1
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
     )

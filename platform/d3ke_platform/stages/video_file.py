@@ -40,6 +40,7 @@ _PICTURE_STARTS = {
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
 }
+_SIZELESS_FORMATS = ("mpegts", "mpeg")
 _IGNORED_STREAMS = ("attached_pic", "timed_thumbnails", "still_image")
 
 
@@ -52,7 +53,12 @@ def decoding_errors() -> tuple[type[Exception], ...]:
 
 def broken(path: str | Path, read: int, error: Exception) -> InvalidInputError:
     """The error of a file that cannot be read further than `read` frames."""
-    return InvalidInputError(str(path), f"breaks off after {read} frames read ({_reason(error)})")
+    import av
+
+    reason = _reason(error)
+    if isinstance(error, av.ArgumentError):  # what decoders say to a picture above the limit
+        reason = f"a picture above {MAX_MEGAPIXELS:g} megapixels, or damage: {reason}"
+    return InvalidInputError(str(path), f"breaks off after {read} frames read ({reason})")
 
 
 @contextmanager
@@ -72,7 +78,7 @@ def open_video(path: str | Path) -> Iterator[tuple[Any, Any]]:
         container = _open_container(path, descriptor)
         with container:
             stream = _best_stream(path, container)
-            _check_size(path, stream)
+            _check_size(path, container, stream)
             # Parallelism comes from one actor per core, not from threads inside each decoder.
             stream.codec_context.thread_count = 1
             stream.codec_context.options = _limits()
@@ -200,13 +206,12 @@ def _has(stream: Any, disposition: str) -> bool:
     return bool(stream.disposition & Disposition[disposition])
 
 
-def _check_size(path: str | Path, stream: Any) -> None:
+def _check_size(path: str | Path, container: Any, stream: Any) -> None:
+    """Raises InvalidInputError for a size that FFmpeg has thrown away: it is then 0 x 0."""
     width, height = stream.codec_context.width, stream.codec_context.height
-    if width * height > MAX_MEGAPIXELS * 1e6:
-        reason = (
-            f"its pictures are {width} x {height} pixels ({width * height / 1e6:.0f} megapixels); "
-            f"the limit is {MAX_MEGAPIXELS:g}"
-        )
+    # A broadcast that begins between key frames shows its size later.
+    if width * height == 0 and container.format.name not in _SIZELESS_FORMATS:
+        reason = f"states no picture size, or one above {MAX_MEGAPIXELS:g} megapixels"
         raise InvalidInputError(str(path), reason, "Scale it down if that is its true size.")
 
 

@@ -113,7 +113,9 @@ def index_video(path: str | Path) -> VideoIndex:
     else:
         count = len(stamps)
     if not count:
-        raise InvalidInputError(str(path), "holds no video frame")
+        stated = packets.header_frames
+        reason = f"breaks off after 0 frames read of the {stated} it states"
+        raise InvalidInputError(str(path), reason if stated else "holds no video frame")
     times, fps = _times(path, packets, stamps, count)
     _check_complete(path, packets, stamps, times, fps)
     return VideoIndex(
