@@ -354,6 +354,9 @@ def _hash_blocks(blocks: Iterator[bytes], copy: BinaryIO | None = None) -> str:
 
 def _blocks(location: Location) -> Iterator[bytes]:
     system, path = filesystem(location)
+    # Reading a pipe waits for ever, and /dev/zero has no end.
+    if isinstance(system, pafs.LocalFileSystem) and os.path.exists(path) and not is_file(path):
+        raise InvalidInputError(str(location), "is not a file")
     try:
         with system.open_input_stream(path) as stream:
             while block := stream.read(_BLOCK_BYTES):

@@ -115,6 +115,9 @@ def test_what_is_called_like_a_video_and_is_none(archive: Path) -> None:
     assert set(found) == {"pipe.mp4", "empty_folder.mp4"}
     assert "pipe, socket or device" in found["pipe.mp4"]
     assert "is a folder" in found["empty_folder.mp4"]
+    listing = list_archive(str(archive / "pipe.mp4"), {})
+    assert (listing.items, len(listing.rejects)) == ([], 1)
+    assert list_archive("/dev/zero", {}).items == []
 
 
 def test_manifests_name_cameras_ranges_and_boxes(archive: Path) -> None:

@@ -89,6 +89,42 @@ def test_hashes_follow_content(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     assert storage.content_hash(tmp_path / "x") == storage.content_hash(b"abc")
     assert len(storage.content_hash(b"")) == 16
+    for endless in ("/dev/zero", tmp_path):
+        with pytest.raises(InvalidInputError, match="is not a file"):
+            storage.content_hash(endless)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("walk 1.mp4", "walk_1.mp4"),
+        ("../../etc/passwd", "_.._etc_passwd"),
+        ("..", "_"),
+        ("日本 ünï", "日本_ünï"),
+        ("a\nb\0c", "a_b_c"),
+        ("\udcff", "_"),
+        ("x" * 300, "x" * 80),
+        ("日" * 80, "日" * 66),
+    ],
+)
+def test_safe_names(text: str, name: str) -> None:
+    assert storage.safe_name(text) == name
+
+
+def test_file_uris_are_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"file://{tmp_path}/a b%20?.bin"
+    storage.write_bytes(uri, b"before")
+    assert (tmp_path / "a b%20?.bin").read_bytes() == b"before"
+
+    def fail(self: Path, content: bytes) -> int:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(UnwritableError, match="disk full"):
+        storage.write_bytes(uri, b"after")
+    assert storage.read_bytes(uri) == b"before"
 
 
 def test_remote_files_are_copied_again_when_they_change(tmp_path, monkeypatch) -> None:

@@ -132,7 +132,7 @@ def _list_videos(archive: str, *, allow_outside: bool) -> _Found:
         return _sorted_out(named, root, allow_outside)
     if not root.exists():
         raise UsageError(f"--archive {archive}: there is no such file or folder.")
-    return [str(root)], []  # a pipe or a device: reading it says so
+    return _sorted_out([str(root)], root.parent, allow_outside)
 
 
 def _list_remote(archive: str) -> list[str]:
