@@ -131,7 +131,7 @@ class Isolated:
                 args=(child_end, self._factory, self._memory_bytes, os.getpid()),
                 daemon=True,
             )
-            _starter().submit(self._process.start).result()
+            _starter().submit(_start, self._process).result()
             child_end.close()  # so that the child's death ends our reading
             try:
                 self._receive(self._connection, f"start for {method}", START_TIMEOUT_S)
@@ -180,6 +180,18 @@ def _starter() -> ThreadPoolExecutor:
     a worker come and go.
     """
     return ThreadPoolExecutor(1, thread_name_prefix="children")
+
+
+def _start(process: BaseProcess) -> None:
+    """Start a child that does not run this process's main script again, which in a Ray worker
+    would load Ray."""
+    main = sys.modules["__main__"]
+    script = main.__dict__.pop("__file__", None)
+    try:
+        process.start()
+    finally:
+        if script is not None:
+            main.__file__ = script
 
 
 def _serve(

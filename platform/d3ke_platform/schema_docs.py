@@ -18,12 +18,13 @@ _FILES = {
     "subject_labels": "`DATA/subjects/<subject>.parquet`, one row",
     "labels": "`DATA/labels/<trial_id>.parquet`, a row per frame",
     "crops": "`DATA/crops/<recording_id>.parquet`, a row per frame",
-    "estimates": "`RUN/estimates/` and `SCORES/estimates/<recording_id>.parquet`, a row per person "
-    "and frame: the per-frame network's output",
-    "results": "`SCORES/results/<recording_id>.parquet`, a row per person and frame: after the "
-    "sequence network, in the terms of the OpenSim model",
-    "rejects": "`rejects/<stage>.parquet` of a data set, of scores, of a report: what could not be "
-    "processed and why",
+    "estimates": "`RUN/estimates/<recording_id>.parquet` and `SCORES/<run>/estimates/"
+    "<recording_id>/<segment>.parquet`, a row per person and frame: the per-frame network's output",
+    "results": "`SCORES/<run>/results/<recording_id>.parquet`, a row per person and frame: after "
+    "the sequence network, in the terms of the OpenSim model. `frame` counts from the start of the "
+    "video, `person` is 0 for the largest, or the number of somebody followed",
+    "rejects": "`rejects/<stage>.parquet` of a data set, of a run of scoring, of a report: what "
+    "could not be processed and why",
 }
 
 _INTRODUCTION = f"""# Data formats
@@ -42,6 +43,12 @@ A column with a shape is stored as a fixed-size list of the flattened array (row
 and frame are in the metadata of its Parquet field. Letters in shapes: Q coordinates of the
 skeleton, P predicted coordinates, N bodies, J joints, M markers, S measurement factors, each in
 the order of the lists in `skeleton.json`, `predicted.json` and `measurements.json`.
+
+A SCORES folder holds `summary.json` (the latest run's), `videos/` (what each video consists of) and a
+folder per model and settings, `model-<hash>-settings-<hash>/`, with `scores.json` (what it was made
+with), `estimates/`, `results/`, `exports/<recording_id>/`, `recordings/<recording_id>.json` (video,
+camera, frames), `rejected/` (what is not tried again), `rejects/` and `summary.json`. All results
+of a run are one data set: any Parquet reader takes the folder `results/`.
 
 Video in: anything FFmpeg decodes. Marker trajectories: `.trc`. Models: `.osim`. Motions out:
 `.mot`.

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from d3ke.arrays import ImageArray
 from d3ke.camera import Camera
 from d3ke.errors import InvalidInputError
 from d3ke_platform import storage
@@ -20,8 +19,9 @@ from d3ke_platform.calibration import camera_for_video, camera_from_json, camera
 from d3ke_platform.errors import ChildCrashedError, ChildTimeoutError
 from d3ke_platform.isolation import Isolated
 from d3ke_platform.schema import BOXES
+from d3ke_platform.stages.crop_network import CropNetwork, LocalNetwork
 from d3ke_platform.stages.crop_video import CropBatch, CropJob, CropVideo
-from d3ke_platform.stages.estimate import EstimateArrays, FrameEstimator
+from d3ke_platform.stages.estimate import EstimateArrays
 from d3ke_platform.stages.export import missing_exports
 from d3ke_platform.stages.local_copy import LocalCopy, local_copy
 from d3ke_platform.stages.rejects import error_reason, reject_row
@@ -49,40 +49,6 @@ from d3ke_platform.stages.video_record import (
 )
 
 T = TypeVar("T")
-
-
-class CropNetwork(Protocol):
-    """The per-frame network, in this process or elsewhere."""
-
-    ahead: int
-    """Batches that may wait for their results."""
-
-    def submit(self, images: ImageArray) -> Any:
-        """Start on crops [n,S,S,3]; returns a ticket."""
-        ...
-
-    def result(self, ticket: Any) -> EstimateArrays:
-        """Wait for the estimates of a ticket."""
-        ...
-
-
-class LocalNetwork:
-    """The network in this process: while it works, the child decodes on."""
-
-    ahead = 0
-
-    def __init__(self, plan: ScorePlan) -> None:
-        self._estimator = FrameEstimator(
-            plan.bundle, device=plan.device, batch_size=plan.batch_size, precision=plan.precision
-        )
-
-    def submit(self, images: ImageArray) -> EstimateArrays:
-        """The estimates themselves."""
-        return self._estimator.estimate(images)
-
-    def result(self, ticket: EstimateArrays) -> EstimateArrays:
-        """What `submit` gave."""
-        return ticket
 
 
 class _ContentError(Exception):

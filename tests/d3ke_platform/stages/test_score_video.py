@@ -17,9 +17,10 @@ from d3ke_platform import storage
 from d3ke_platform.isolation import Isolated
 from d3ke_platform.pipelines.ray_data import is_reject
 from d3ke_platform.schema import BOXES, RESULTS
+from d3ke_platform.stages.crop_network import LocalNetwork
 from d3ke_platform.stages.finish_recording import Finisher, FinishRecording, NobodyError
 from d3ke_platform.stages.score_plan import ScorePlan
-from d3ke_platform.stages.score_video import LocalNetwork, ScoreVideo, _parts, _runs
+from d3ke_platform.stages.score_video import ScoreVideo, _parts, _runs
 from d3ke_platform.stages.scores_folder import (
     exports_uri,
     read_scored,
