@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
+import psutil
 import pytest
 from random_bundle import write_random_bundle
 from video_files import cut_off, write_video
@@ -119,7 +123,11 @@ def results(output: str) -> dict[str, dict[str, np.ndarray]]:
 @pytest.mark.slow
 @pytest.mark.ray
 def test_archive_with_every_kind_of_trouble(
-    archive: Path, random_bundle: Path, tmp_path: Path, ray_session: object
+    archive: Path,
+    random_bundle: Path,
+    tmp_path: Path,
+    ray_session: object,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     common: dict[str, Any] = {
         "archive": str(archive),
@@ -151,13 +159,64 @@ def test_archive_with_every_kind_of_trouble(
     assert again.rejects == 2
     look = score(ScoreSettings(**common, detector="none", dry_run=True))
     assert (look.missing_frames, look.unfinished, look.expected_seconds) == (0, 0, 0.0)
-    # A network in an actor of its own gives the same, in the place of what was deleted.
+    # A driver that dies, a worker that is killed, a network in an actor of its own: it comes to
+    # the same, in the place of what was deleted.
     storage.remove(latest_run(common["output"]))
-    apart = score(ScoreSettings(**common, detector="none", network_actors=1))
-    assert (apart.run, apart.estimated_frames) == (summary.run, 32)
+    with monkeypatch.context() as patch:
+        patch.setattr(ScoreLedger, "note", _die)
+        with pytest.raises(KeyboardInterrupt):
+            score(whole)
+    assert not Path(common["output"], summary.run, "results").exists()
+    with killed_worker() as killed:
+        apart = score(ScoreSettings(**common, detector="none", network_actors=1))
+    assert killed
+    assert (apart.run, apart.scored, apart.rejects) == (summary.run, 3, 2)
+    assert results(common["output"]).keys() == first.keys()
     for name, columns in results(common["output"]).items():
+        np.testing.assert_array_equal(columns["frame"], first[name]["frame"])
         for column in ("coordinates", "markers"):
             np.testing.assert_allclose(columns[column], first[name][column], atol=1e-4)
+
+
+def _die(ledger: ScoreLedger, seconds: float) -> str:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def killed_worker() -> Iterator[list[int]]:
+    """Kills the first worker of a stage that appears; the list has its process id then."""
+    old = {process.pid for process in workers()}
+    killed: list[int] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not killed and not done.wait(0.05):
+            for process in workers():
+                if process.pid not in old:
+                    process.kill()
+                    killed.append(process.pid)
+                    return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        done.set()
+        thread.join()
+
+
+def workers() -> list[psutil.Process]:
+    """Processes of this session that run the stage."""
+    children = psutil.Process().children(recursive=True)
+    return [p for p in children if p.is_running() and "StageActor" in _title(p)]
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 @pytest.mark.slow

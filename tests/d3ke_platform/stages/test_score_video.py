@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from score_cases import WHOLE, HarmfulVideos, SlowNetwork, make_plan, plain_script
+from score_cases import (
+    WHOLE,
+    CrowdedVideos,
+    HarmfulVideos,
+    SlowNetwork,
+    make_plan,
+    plain_script,
+)
 from video_files import write_video
 
 from d3ke.errors import InvalidInputError
@@ -125,6 +132,31 @@ def test_a_long_video_is_shared_out_and_comes_out_the_same(
             np.testing.assert_allclose(values, second[name], atol=1e-5)
     assert slow.most == 3
     assert slow.waiting == 0
+
+
+def test_people_keep_their_numbers_through_segments_and_parts(
+    video: Path, plan: ScorePlan, network: LocalNetwork
+) -> None:
+    rule = replace(plan.rule, people="all", detect_every=2, gap_s=0.4, smoothing_s=0.1)
+    found = []
+    for run, part_segments in (("whole", 16), ("parts", 1)):
+        each = replace(plan, rule=rule, run=run, part_segments=part_segments)
+        stage = ScoreVideo(each, network=network)
+        stage._child = Isolated(partial(CrowdedVideos, WHOLE), timeout_s=60.0)
+        (row,) = stage(item(video))
+        for part in row["parts"]:
+            stage(part)
+        found.append(estimates(each, row["recording_id"]))
+        done = Finisher(each).finish(row["recording_id"])
+        assert done["counts"]["people"] == 2
+    whole, parts = found
+    for name in ("person", "frame", "box", "confidence"):
+        np.testing.assert_array_equal(whole[name], parts[name])
+    for person in (0, 1):
+        rows = whole["person"] == person
+        np.testing.assert_array_equal(whole["frame"][rows], range(COUNT))
+        height = whole["box"][rows][:, 3] - whole["box"][rows][:, 1]
+        np.testing.assert_allclose(height, (40, 28)[person], atol=1e-6)
 
 
 def test_a_range_is_a_recording_of_its_own(
