@@ -44,9 +44,9 @@ and frame are in the metadata of its Parquet field. Letters in shapes: Q coordin
 skeleton, P predicted coordinates, N bodies, J joints, M markers, S measurement factors, each in
 the order of the lists in `skeleton.json`, `predicted.json` and `measurements.json`.
 
-A SCORES folder holds `summary.json` (the latest run's), `videos/` (what each video consists of) and a
-folder per model and settings, `model-<hash>-settings-<hash>/`, with `scores.json` (what it was made
-with), `estimates/`, `results/`, `exports/<recording_id>/`, `recordings/<recording_id>.json` (video,
+A SCORES folder holds `summary.json` (the latest run's), `videos/` (what each video consists of) and
+a folder per model and settings, `model-<hash>-settings-<hash>/`, with `scores.json` (what made
+it), `estimates/`, `results/`, `exports/<recording_id>/`, `recordings/<recording_id>.json` (video,
 camera, frames), `rejected/` (what is not tried again), `rejects/` and `summary.json`. All results
 of a run are one data set: any Parquet reader takes the folder `results/`.
 
