@@ -17,7 +17,6 @@ from d3ke.kinematics import read_mot, read_trc
 from d3ke.networks import load_bundle
 from d3ke_platform.stages.body_outline import surface_markers
 from d3ke_platform.stages.decode import frames
-from d3ke_platform.stages.estimate import bundle_dims
 from d3ke_platform.stages.export import EXPORTS, ExportRecording, check_exports
 from d3ke_platform.stages.overlay import (
     LEFT,
@@ -28,7 +27,7 @@ from d3ke_platform.stages.overlay import (
     side_color,
     write_overlay,
 )
-from d3ke_platform.stages.refine import assemble_results
+from d3ke_platform.stages.refine import Placement
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,8 @@ def exported(
     bundle = load_bundle(random_bundle)
     camera = Camera.assumed((640, 480))
     columns = random_estimates(bundle, 4, camera, seed=3)
-    results = assemble_results(bundle, columns, as_estimate(columns), camera, bundle_dims(bundle))
+    estimate = as_estimate(columns)
+    results = Placement(bundle, estimate.factors, camera).results(columns, estimate)
     folder = tmp_path_factory.mktemp("exports")
     written = ExportRecording(bundle, ("mot", "osim", "trc")).write(folder, results, fps=10.0)
     assert sorted(written) == ["markers.trc", "model.osim", "motion.mot"]
@@ -123,7 +123,7 @@ def test_overlay_has_every_frame_and_the_skeleton_in_it(
     skeleton = bundle.skeleton
     overlay = Overlay(skeleton, surface_markers(skeleton), camera, results)
     target = tmp_path / EXPORTS["overlay"]
-    assert write_overlay(target, frames(video), overlay, fps=10.0) == 4
+    assert write_overlay(target, frames(video), [overlay], fps=10.0) == 4
     with av.open(str(target)) as container:
         pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(pictures) == 4
