@@ -24,7 +24,7 @@ from d3ke_platform.stages.estimate import CropGeometry, bundle_dims
 from d3ke_platform.stages.finish_recording import FinishRecording
 from d3ke_platform.stages.score_plan import ScorePlan
 from d3ke_platform.stages.score_video import ScoreVideo
-from d3ke_platform.stages.scores_folder import latest_run, run_name
+from d3ke_platform.stages.scores_folder import RUN_PREFIX, latest_run, run_name
 from d3ke_platform.stages.speed_sample import SpeedSample
 
 __all__ = ["ScoreSettings", "ScoreSummary", "reject_kind", "score"]
@@ -154,9 +154,11 @@ class _Job:
         storage.write_json(storage.join(self.plan.folder, "scores.json"), self.identity)
 
     def _clear_others(self) -> None:
-        described = storage.list_files(self.plan.output, "/scores.json")
-        for folder in (file.removesuffix("/scores.json") for file in described):
-            if folder.rsplit("/", 1)[-1] != self.plan.run:
+        output = self.plan.output.rstrip("/")
+        for file in storage.list_files(output, "/scores.json"):
+            folder = file.removesuffix("/scores.json")
+            above, _, name = folder.rpartition("/")
+            if above == output and name.startswith(RUN_PREFIX) and name != self.plan.run:
                 storage.remove(folder)
 
     def run(
@@ -165,7 +167,7 @@ class _Job:
         """Estimate and finish everything that is missing."""
         ledger = ScoreLedger(self.plan, videos=len(items) + len(listed), rejects=listed)
         count = self._network_actors()
-        gpus = self.gpus / count if count else 0.0
+        gpus = min(1.0, self.gpus / count) if count else 0.0
         with (
             network_pool(self.plan, count=count, gpus=gpus) as pool,
             telemetry.progress("score", len(items)) as report,

@@ -18,6 +18,8 @@ from d3ke_platform.stages.body_outline import outline_points
 from d3ke_platform.stages.estimate import CropGeometry, EstimateArrays
 
 Columns = Mapping[str, np.ndarray]
+BLOCK_ROWS = 8192
+"""Rows that a sequence network refines at a time: memory does not follow the recording."""
 
 
 class SequenceRefiner:
@@ -64,6 +66,27 @@ class SequenceRefiner:
     def _run(
         self, estimate: EstimateArrays, index: np.ndarray, valid: BoolArray
     ) -> list[FloatArray]:
+        """Refined sequences, block by block where the network does not see further than that."""
+        length = index.shape[1]
+        context = self._context()
+        block = length if context is None else max(1, BLOCK_ROWS // len(index))
+        parts = []
+        for start in range(0, length, block):
+            stop = min(start + block, length)
+            first, last = start, stop
+            if block < length:
+                assert context is not None
+                first, last = max(0, start - context), min(length, stop + context)
+            # Frames without a person are filled from those before: there has to be one.
+            while first > 0 and not valid[:, first].all():
+                first -= 1
+            outputs = self._see(estimate, index[:, first:last], valid[:, first:last])
+            parts.append([values[:, start - first : stop - first] for values in outputs])
+        return [np.concatenate(values, axis=1) for values in zip(*parts, strict=True)]
+
+    def _see(
+        self, estimate: EstimateArrays, index: np.ndarray, valid: BoolArray
+    ) -> list[FloatArray]:
         from d3ke.networks.prediction import Estimate
 
         assert self._network is not None
@@ -71,6 +94,15 @@ class SequenceRefiner:
         with torch.inference_mode():
             outputs = self._network(inputs, torch.from_numpy(valid))
         return [values.double().numpy() for values in outputs]
+
+    def _context(self) -> int | None:
+        """Frames before and after a frame that can change it; None: all of them (LSTM)."""
+        assert self._network is not None
+        config = self._network.config
+        if config.kind == "lstm":
+            return None
+        blocks = config.layers + len(config.strides) if config.kind == "transformer" else 1
+        return blocks * (config.window // 2) + config.smoothing // 2 + 1
 
 
 def phase_rows(rows: int, phases: int) -> tuple[np.ndarray, BoolArray]:

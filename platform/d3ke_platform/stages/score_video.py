@@ -164,7 +164,8 @@ class ScoreVideo:
             notes = getattr(error, "__notes__", [])
             trace = "\n".join([*traceback.format_exception(error), *notes])
             row = reject_row(uri, self.name, error_reason(error), trace)
-            storage.write_json(rejected_uri(self._plan.folder, name), row)
+            if not self._plan.only_look:
+                storage.write_json(rejected_uri(self._plan.folder, name), row)
             raise _ContentError(row) from error
 
     def _ask(self, method: str, *arguments: Any) -> Any:

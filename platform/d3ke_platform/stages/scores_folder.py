@@ -15,6 +15,9 @@ from typing import Any
 
 from d3ke_platform import storage
 
+RUN_PREFIX = "model-"
+"""How names of the folders of runs begin."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredVideo:
@@ -66,7 +69,7 @@ class ScoredVideo:
 def run_name(identity: Mapping[str, Any]) -> str:
     """Name of the folder of a model and its settings; they are told in its scores.json."""
     settings = {key: value for key, value in identity.items() if key != "model"}
-    return f"model-{identity['model'][:8]}-settings-{storage.settings_hash(settings)[:8]}"
+    return f"{RUN_PREFIX}{identity['model'][:8]}-settings-{storage.settings_hash(settings)[:8]}"
 
 
 def run_folder(output: str, run: str) -> str:

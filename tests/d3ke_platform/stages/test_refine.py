@@ -12,7 +12,13 @@ from random_bundle import FPS, as_estimate, random_estimates
 
 from d3ke.camera import Camera, box_of_points, project
 from d3ke.errors import InvalidInputError
-from d3ke.networks import Bundle, Estimate, load_bundle
+from d3ke.networks import (
+    Bundle,
+    Estimate,
+    SequenceNetwork,
+    SequenceNetworkConfig,
+    load_bundle,
+)
 from d3ke_platform.schema import RESULTS
 from d3ke_platform.stages.estimate import EstimateArrays, bundle_dims
 from d3ke_platform.stages.refine import Placement, SequenceRefiner, phase_rows
@@ -47,6 +53,25 @@ def test_faster_video_is_refined_phase_by_phase(random_bundle: Path, camera: Cam
         alone = refiner.refine(part, fps=FPS)
         for woven, single in zip(whole, alone, strict=True):
             np.testing.assert_allclose(woven[phase::3], single, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["transformer", "tcn", "lstm"])
+def test_long_recordings_are_refined_in_blocks_to_the_same(
+    random_bundle: Path, camera: Camera, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    refiner = SequenceRefiner(random_bundle)
+    torch.manual_seed(0)
+    config = SequenceNetworkConfig(
+        kind=kind, window=9, width=16, heads=2, layers=1, feed_forward=16, strides=(3,)
+    )
+    refiner._network = SequenceNetwork(config, refiner.bundle.head).eval()
+    torch.nn.init.normal_(refiner._network.output.weight, std=0.5)
+    columns = random_estimates(refiner.bundle, 90, camera)
+    columns["confidence"][[20, 21, 22, 50]] = 0.0
+    whole = refiner.refine(columns, fps=2 * FPS)
+    monkeypatch.setattr("d3ke_platform.stages.refine.BLOCK_ROWS", 14)
+    for first, second in zip(whole, refiner.refine(columns, fps=2 * FPS), strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-5)
 
 
 def test_missing_frames_do_not_count(random_bundle: Path, camera: Camera) -> None:
