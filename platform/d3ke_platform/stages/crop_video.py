@@ -313,7 +313,7 @@ _COLUMNS: dict[str, tuple[type, tuple[int, ...]]] = {
 
 
 def middle(view: Camera, size: int) -> Camera:
-    """The middle `size` pixels of a square camera: the same pixels, none of its margin."""
+    """The middle `size` pixels of a square camera: the same picture without its margin."""
     cut = (view.size[0] - size) // 2
     if cut == 0:
         return view

@@ -111,7 +111,9 @@ def test_parts_are_the_whole_and_the_whole_is_the_plain_loop(video: Path, people
     if people == 1:
         expected = oracle(video, Walker())
         for name, values in expected.items():
-            np.testing.assert_allclose(whole[name], values, atol=1e-9)
+            # Rounded pixels: the middle of a crop, and a crop of the middle.
+            tolerance = 1 if name == "images" else 1e-9
+            np.testing.assert_allclose(whole[name].astype(float), values, atol=tolerance)
         assert len(whole["frame"]) < COUNT  # nobody is there at the end
     for cut in (16, 48):
         finder = Walker(people)
@@ -175,9 +177,11 @@ def test_frames_that_wait_fit_their_memory() -> None:
     assert full_hd.gap < 150
 
 
-def test_the_middle_of_a_crop_is_cut_out_pixel_for_pixel() -> None:
+def test_the_middle_of_a_crop_is_cut_out_within_a_grey_level() -> None:
     image = np.random.default_rng(0).integers(0, 255, (72, 96, 3), np.uint8)
     camera = Camera.assumed(SIZE)
     view = crop_camera(camera, np.array([5.0, 3, 60, 70]), size=40, margin=1.5)
-    whole = warp(image, camera, view)
-    np.testing.assert_array_equal(warp(image, camera, middle(view, 32)), whole[4:36, 4:36])
+    whole = warp(image, camera, view)[4:36, 4:36].astype(int)
+    difference = np.abs(warp(image, camera, middle(view, 32)) - whole)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 0.01

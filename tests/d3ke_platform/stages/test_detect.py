@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,11 +20,12 @@ from d3ke_platform.stages.detect import (
     KnownBoxes,
     WholeImage,
     build_detector,
+    build_finder,
     choose_detector,
     complete_track,
 )
-from d3ke_platform.stages.detect_fallback import FallbackDetector
-from d3ke_platform.stages.detect_fasterrcnn import best_person
+from d3ke_platform.stages.detect_fallback import FallbackDetector, survey
+from d3ke_platform.stages.detect_fasterrcnn import best_person, persons
 
 
 def test_auto_takes_mediapipe_where_a_pose_model_is_known(
@@ -145,6 +147,7 @@ def test_best_person_is_the_surest_of_the_right_class() -> None:
     assert best is not None
     np.testing.assert_allclose(best.box, [9.5, 9.5, 59.5, 89.5])
     assert best_person({**result, "scores": torch.full((3,), 0.3)}) is None
+    assert [item.confidence for item in persons(result)] == pytest.approx([0.95, 0.9])
 
 
 def test_fallback_follows_what_moves() -> None:
@@ -161,6 +164,41 @@ def test_fallback_follows_what_moves() -> None:
     boxes = np.array([item.box for item in found if item is not None])
     assert len(boxes) == 20
     assert np.abs(boxes - truth).mean() < 8
+
+
+def test_fallback_finds_in_any_frame_alone_what_a_survey_has_settled() -> None:
+    rng = np.random.default_rng(0)
+    background = cv2.GaussianBlur(rng.integers(0, 255, (240, 320, 3), np.uint8), (0, 0), 3)
+    frames = []
+    for index in range(24):
+        image = background.copy()
+        x = 10 + 11 * index
+        cv2.rectangle(image, (x, 60), (x + 40, 190), (250, 240, 20), -1)
+        frames.append(Frame(index=index, time_s=index / 10, image=image))
+    known = survey(frames[::2])
+    assert known is not None
+    assert known.background is not None  # nothing in it looks like a pedestrian
+    finder = build_finder(choose_detector("fallback"), survey=known)
+    for index in (3, 17):
+        (found,) = finder.people(frames[index])
+        x = 10 + 11 * index
+        np.testing.assert_allclose(found.box, [x, 60, x + 40, 190], atol=12)
+    empty = Frame(index=0, time_s=0.0, image=background)
+    assert finder.people(empty) == []
+    assert survey([]) is None
+    assert build_finder(choose_detector("fallback")).people(empty) == []
+
+
+def test_known_boxes_between_their_frames_and_whole_pictures() -> None:
+    picture = Frame(index=0, time_s=0.0, image=np.zeros((20, 30, 3), np.uint8))
+    known = KnownBoxes([2, 4], np.array([[0.0, 0, 4, 4], [2, 2, 6, 6]]), np.array([0.9, 0.8]))
+    found = [known.people(replace(picture, index=index))[0] for index in (0, 2, 3, 9)]
+    assert [item.confidence for item in found] == [0.0, 0.9, 0.0, 0.0]
+    np.testing.assert_allclose([item.box[0] for item in found], [0, 0, 1, 2])
+    nothing = KnownBoxes([], np.zeros((0, 4)), np.zeros(0))
+    assert nothing.people(picture) == []
+    (whole,) = build_finder(choose_detector("none")).people(picture)
+    np.testing.assert_array_equal(whole.box, [0, 0, 29, 19])
 
 
 @pytest.mark.parametrize("size", [(240, 320), (48, 64), (130, 30), (2, 400), (1200, 70)])
@@ -184,3 +222,13 @@ def test_mediapipe_on_a_real_person(demo_videos: Path) -> None:
     assert first is not None
     # Measured by eye on the picture: both hands, top of the cap, toes.
     np.testing.assert_allclose(first.box, [241, 328, 565, 1165], atol=30)
+    # Each frame alone, for parts of a video: twice the same person side by side are two.
+    finder = build_finder(choose_detector("mediapipe", pose_model=task))
+    frame = next(frames(demo_videos / "cam01.mp4"))
+    (alone,) = finder.people(frame)
+    np.testing.assert_allclose(alone.box, first.box, atol=30)
+    width = frame.image.shape[1]
+    twice = replace(frame, image=np.concatenate([frame.image, frame.image], axis=1))
+    left, right = sorted(finder.people(twice), key=lambda item: item.box[0])
+    np.testing.assert_allclose(left.box, first.box, atol=40)
+    np.testing.assert_allclose(right.box - [width, 0, width, 0], first.box, atol=40)
