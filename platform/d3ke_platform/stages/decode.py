@@ -11,7 +11,14 @@ import numpy as np
 
 from d3ke.arrays import ImageArray
 from d3ke.errors import InvalidInputError
-from d3ke_platform.stages.picture import Orientation, orientation, progressive, rgb, upright
+from d3ke_platform.stages.picture import (
+    Orientation,
+    display_matrix,
+    orientation,
+    progressive,
+    rgb,
+    upright,
+)
 from d3ke_platform.stages.video_file import broken, decoding_errors, open_video
 from d3ke_platform.stages.video_index import SeekPoint, VideoIndex, decode_packets, index_video
 
@@ -138,7 +145,8 @@ def _decode(path: str | Path, index: VideoIndex, first: int, end: int) -> Iterat
                     continue
                 size = size or (frame.width, frame.height)
                 _check_size(path, number, size, frame)
-                yield (number, orientation(frame, stream.metadata)), frame
+                turn = orientation(display_matrix(frame), stream.metadata)
+                yield (number, turn), frame
                 wanted += 1
                 if wanted == end:
                     return

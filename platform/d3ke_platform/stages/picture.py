@@ -20,13 +20,12 @@ def upright(image: np.ndarray, orientation: Orientation) -> np.ndarray:
     return np.rot90(image[:, ::-1] if mirrored else image, k=quarters)
 
 
-def orientation(frame: Any, tags: Mapping[str, str]) -> Orientation:
-    """How a decoded frame has to be turned, from it and the tags of its stream.
+def orientation(matrix: np.ndarray | None, tags: Mapping[str, str]) -> Orientation:
+    """How a decoded frame has to be turned, from its display matrix and its stream's tags.
 
-    The display matrix of the frame counts; the tag "rotate" (degrees clockwise) is what older
-    files have in its place, and some carry both, which mean the same turn.
+    The matrix counts; the tag "rotate" (degrees clockwise) is what older files have in its place,
+    and some carry both, which mean the same turn.
     """
-    matrix = _display_matrix(frame)
     if matrix is not None:
         return _from_matrix(matrix)
     tag = next((value for key, value in tags.items() if key.lower() == "rotate"), "0")
@@ -36,13 +35,15 @@ def orientation(frame: Any, tags: Mapping[str, str]) -> Orientation:
         return 0, False
 
 
-def _display_matrix(frame: Any) -> np.ndarray | None:
-    from av.sidedata.sidedata import Type
+def display_matrix(frame: Any) -> np.ndarray | None:
+    """The display matrix of a decoded frame, int32 [3,3] in 16.16 fixed point, if it has one."""
+    from av.sidedata.sidedata import SideDataContainer, Type
 
-    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    # frame.side_data would be kept by the frame and keep the frame: such circles pile up frames.
+    data = SideDataContainer(frame).get(Type.DISPLAYMATRIX)
     if data is None or data.buffer_size < 36:
         return None
-    return np.frombuffer(data, np.int32, 9).reshape(3, 3)
+    return np.frombuffer(bytes(data), np.int32, 9).reshape(3, 3)
 
 
 def _from_matrix(matrix: np.ndarray) -> Orientation:

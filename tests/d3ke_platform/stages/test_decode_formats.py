@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import numpy as np
+import psutil
 import pytest
-from av.sidedata.sidedata import Type
 from video_files import frame_image, write_video
 
 from d3ke.errors import InvalidInputError
@@ -61,20 +61,13 @@ def test_every_display_matrix_of_quarter_turns(turn: int, mirrored: bool) -> Non
     matrix = np.array([[a, b, 0], [c, d, 0], [0, 0, 1 << 14]], np.int32) << 16
     matrix[2, 2] = 1 << 30
 
-    stored = SimpleNamespace(side_data={Type.DISPLAYMATRIX: Buffer(matrix.tobytes())})
     image = np.arange(12).reshape(3, 4)
-    shown = upright(image, orientation(stored, {}))
+    shown = upright(image, orientation(matrix, {}))
     y, x = np.indices(image.shape)
     column, row = a * x + c * y, b * x + d * y
     moved = np.full(shown.shape, -1)
     moved[row - row.min(), column - column.min()] = image
     np.testing.assert_array_equal(shown, moved)
-
-
-class Buffer(bytes):
-    @property
-    def buffer_size(self) -> int:
-        return len(self)
 
 
 @pytest.mark.parametrize("tag", ["", "left", "nan", "inf", "45.1"])
@@ -249,3 +242,20 @@ def test_pictures_of_another_size_end_a_video(tmp_path: Path) -> None:
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     with pytest.raises(InvalidInputError, match="change from 64 x 48 to 32 x 48 pixels at frame 4"):
         list(frames(path))
+
+
+def test_frames_are_freed_at_once(tmp_path: Path) -> None:
+    """No circles of references: an hour of video would fill the memory between two collections."""
+    path = write_video(
+        tmp_path / "a.mp4", 150, size=(640, 480), rotation=90, options={"preset": "ultrafast"}
+    )
+    process = psutil.Process()
+    gc.disable()
+    try:
+        seen = []
+        for frame in frames(path):
+            if frame.index % 50 == 20:
+                seen.append(process.memory_info().rss)
+    finally:
+        gc.enable()
+    assert seen[-1] - seen[0] < 20 * 640 * 480 * 1.5
