@@ -121,7 +121,7 @@ def test_a_stream_that_is_left_ends_the_child(isolated: Isolated) -> None:
     pid = isolated.call("pid")
     items = isolated.stream("count", 1000)
     next(items)
-    items.close()  # type: ignore[attr-defined]
+    items.close()
     assert not alive(pid)
     assert isolated.call("add", 1) == 2
 

@@ -127,14 +127,21 @@ class CropBatch(NamedTuple):
     """Work since the batch before, by step."""
 
 
+_LEARNED = ("mediapipe", "fasterrcnn")
+
+
 class CropVideo:
-    """Made once per child; the detector is loaded at the first video."""
+    """Made once per child; loads the detector, so that what it takes is no video's fault."""
 
     def __init__(self, detector: DetectorChoice, *, device: str = "auto") -> None:
         """The choice, and the device of a detector that is a network."""
         cv2.setNumThreads(1)  # there is a child for every core
         self._choice, self._device = detector, device
         self._finder: PersonFinder | None = None
+        if detector.name in _LEARNED:
+            self._finder = build_finder(detector, device=device)
+            black = np.zeros((256, 256, 3), np.uint8)
+            self._finder.people(Frame(index=0, time_s=0.0, image=black))
 
     def probe(self, path: Path) -> VideoInfo:
         """What a video consists of; raises InvalidInputError."""

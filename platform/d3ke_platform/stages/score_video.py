@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -323,14 +323,16 @@ class ScoreVideo:
             with clock.measure("write"):
                 writer.add(batch, estimate)
 
-        for batch in _from_child(self._child.stream("crops", job)):
-            for step, seconds in batch.seconds.items():
-                clock.add(step, seconds)
-            with clock.measure("network"):
-                ticket = network.submit(batch.images) if len(batch.images) else None
-            waiting.append((batch, ticket))
-            while len(waiting) > network.ahead:
-                settle()
+        # Closed at once when the network fails: the child must not be ended at the next video.
+        with closing(self._child.stream("crops", job)) as batches:
+            for batch in _from_child(batches):
+                for step, seconds in batch.seconds.items():
+                    clock.add(step, seconds)
+                with clock.measure("network"):
+                    ticket = network.submit(batch.images) if len(batch.images) else None
+                waiting.append((batch, ticket))
+                while len(waiting) > network.ahead:
+                    settle()
         while waiting:
             settle()
 
