@@ -53,6 +53,7 @@ __all__ = [
     "plain",
     "read_bytes",
     "read_json",
+    "read_metadata",
     "read_rejects",
     "read_rows",
     "read_table",
