@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -242,16 +243,23 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item], workers: i
     """
     if workers == 1 or len(items) == 1:
         return [work(item) for item in items]
-    threads = torch.get_num_threads()
 
     def alone(item: Item) -> Result:
-        torch.set_num_threads(1)
-        # Whether gradients are kept is a matter of the thread.
-        with torch.no_grad():
+        # Whether gradients are kept is a matter of the thread, too.
+        with one_thread(), torch.no_grad():
             return work(item)
 
+    with one_thread(), ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(alone, items))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch's operations on the calling thread alone: its helpers would keep processors busy
+    waiting for their next share, while threads of ours want them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(alone, items))
+        yield
     finally:
         torch.set_num_threads(threads)

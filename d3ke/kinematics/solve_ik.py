@@ -20,7 +20,7 @@ from d3ke.kinematics.ik_opensim import solve_with_opensim
 from d3ke.kinematics.ik_problem import IKProblem
 from d3ke.kinematics.ik_result import IKResult
 from d3ke.kinematics.ik_scales import ScaleEstimator, scale_slots
-from d3ke.kinematics.ik_schedule import Schedule
+from d3ke.kinematics.ik_schedule import Schedule, one_thread
 from d3ke.kinematics.ik_smooth import smooth
 from d3ke.kinematics.ik_start import RootPlacement
 from d3ke.kinematics.ik_system import MarkerSystem, Targets
@@ -146,7 +146,7 @@ def _settings(
 
 
 def _schedule(problem: IKProblem, settings: IKSettings) -> Schedule:
-    skeleton, device = problem.skeleton, torch.device(settings.device)
+    skeleton, device = problem.skeleton, _device(settings.device)
     coupled = skeleton.index_of("coordinate", skeleton.coupled)
     free = np.setdiff1d(np.flatnonzero(~problem.locked), coupled)
     tasks, task_values = problem.task_arrays()
@@ -171,10 +171,21 @@ def _schedule(problem: IKProblem, settings: IKSettings) -> Schedule:
     )
 
 
+def _device(name: str | torch.device) -> torch.device:
+    """One that is there; InvalidInputError."""
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = f"{str(name)!r} cannot be used: {str(error).splitlines()[0].rstrip('.')}"
+        remedy = "Use 'cpu', or 'cuda' where there is a GPU."
+        raise InvalidInputError("device", reason, remedy) from error
+
+
 def _batched(problem: IKProblem, settings: IKSettings) -> IKResult:
     schedule = _schedule(problem, settings)
     system, targets = schedule.minimise.system, schedule.targets
-    solution = _solved(problem, schedule)
+    with one_thread():
+        solution = _solved(problem, schedule)
     if settings.smoothness > 0.0:
         _smooth(problem, schedule, solution, settings.smoothness)
     coordinates = system.complete(solution.coordinates, targets.scales)

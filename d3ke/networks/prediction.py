@@ -49,7 +49,8 @@ class PredictionHead(nn.Module):
     ) -> None:
         super().__init__()
         self.skeleton, self.measurements, self.predicted = skeleton, measurements, predicted
-        self.layer = SkeletalModelLayer(skeleton)
+        # Factors are bounded; that a loss is finite is looked at once a step, of all its terms.
+        self.layer = SkeletalModelLayer(skeleton, check_values=False)
         if skeleton.root_joint < 0:
             raise InvalidInputError(
                 f"skeleton {skeleton.name!r}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from d3ke.errors import InvalidInputError
 from d3ke.skeleton.constants import PackedConstants
 from d3ke.skeleton.drive import Drive
 from d3ke.skeleton.folding import Folding, Terms, fold
+from d3ke.skeleton.layer_checks import can_look, check_shapes, check_values
 from d3ke.skeleton.offsets import ScaledOffsets, loaded_offsets
 from d3ke.skeleton.rows import (
     Constant,
@@ -60,6 +61,7 @@ class SkeletalModelLayer(nn.Module):
         bodies: Sequence[str] | None = None,
         joints: Sequence[str] | None = None,
         markers: Sequence[str] | None = None,
+        check_values: bool = True,
     ) -> None:
         """All of a skeleton, or a selection of it by names.
 
@@ -69,6 +71,9 @@ class SkeletalModelLayer(nn.Module):
                 default value (couplers still hold).
             bodies, joints, markers: the rows of the pose, in this order. Segments that none of
                 them needs are not computed. `scales` are always those of all bodies.
+            check_values: raise for input that is not finite and factors that are not positive.
+                Not while torch.compile, a CUDA graph or torch.func records what is done (there
+                NaN in is NaN out); on a GPU the check waits for the values.
 
         Raises:
             UnknownNameError: a name that the skeleton lacks.
@@ -80,7 +85,9 @@ class SkeletalModelLayer(nn.Module):
         self.joints = _chosen(joints, skeleton.joints)
         self.markers = _chosen(markers, skeleton.markers)
         self.coordinate_count = len(self.coordinates)
+        self.scaled_bodies = skeleton.bodies
         self.scaled_count = len(skeleton.bodies)
+        self._check_values = check_values
         rows = (
             skeleton.index_of("body", self.bodies),
             skeleton.index_of("joint", self.joints),
@@ -120,8 +127,13 @@ class SkeletalModelLayer(nn.Module):
         `root_rotation` is the root body's orientation and replaces the root joint's rotational
         coordinates; its translational coordinates still count. Values of coupled coordinates
         are ignored: their drivers determine them.
+
+        Raises InvalidInputError for shapes that do not fit, and see `check_values`.
         """
         arguments = coordinates, scales, root_rotation
+        if self._check_values and can_look():
+            self._batch(*arguments)
+            check_values(*arguments, self.coordinates, self.scaled_bodies)
         if torch.compiler.is_compiling() and torch.is_grad_enabled():
             # Compiled, computing again in the backward pass costs less than keeping and passing
             # some eighty small tensors, at batch 1 above all.
@@ -131,6 +143,7 @@ class SkeletalModelLayer(nn.Module):
     def _forward(
         self, coordinates: Tensor, scales: Tensor | None, root_rotation: Tensor | None
     ) -> Pose:
+        batch = self._batch(coordinates, scales, root_rotation)
         dtype = torch.promote_types(coordinates.dtype, torch.float32)
         constant = self.constants(dtype)
         parts = [(coordinates, 1), (scales, 2), (root_rotation, 2)]
@@ -147,9 +160,17 @@ class SkeletalModelLayer(nn.Module):
         root = None if root_rotation is None else self._root_rows(root_rotation.to(dtype), rank)
         local = self._tree.local_frames(constant, angles, slides, offsets, root)
         rotations, positions = self._tree.walk(constant, local.rotations, local.positions)
-        shapes = [part.shape[: part.ndim - features] for part, features in given]
-        batch = torch.broadcast_shapes(*shapes)
         return self._pose(constant, rotations, positions, offsets, batch)
+
+    def _batch(self, coordinates: Any, scales: Any, root_rotation: Any) -> torch.Size:
+        """The batch shape of the result, of whatever was given."""
+        return check_shapes(
+            [
+                ("coordinates", coordinates, (self.coordinate_count,)),
+                ("scales", scales, (self.scaled_count, 3)),
+                ("root rotations", root_rotation, (3, 3)),
+            ]
+        )
 
     def _root_rows(self, root_rotation: Tensor, batch_rank: int) -> Tensor:
         if not self._has_root:

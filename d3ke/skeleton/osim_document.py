@@ -69,12 +69,14 @@ def one_line(error: RuntimeError) -> str:
 
 
 def _malformed(path: Path) -> str:
-    """Where the XML breaks, or "" if it does not: OpenSim does not name the line."""
+    """Where the XML breaks or that it is no model's, or "": OpenSim does not name the line."""
     try:
-        parse_xml(path)
+        root = parse_xml(path)
     except (ParseError, ValueError) as error:
         return f"it is no well-formed XML ({error})"
-    return ""
+    if root.tag != "OpenSimDocument":
+        return f"its outermost element is {root.tag!r}, not 'OpenSimDocument'"
+    return "" if len(root) else "its OpenSimDocument is empty"
 
 
 @dataclass(frozen=True)

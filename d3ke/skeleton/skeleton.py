@@ -104,8 +104,15 @@ class Skeleton:
         for names in (self.bodies, self.joints, self.coordinates, self.markers):
             if len(set(names)) != len(names):
                 raise InvalidInputError(f"skeleton {self.name!r}", "a name occurs twice")
-        for field in _ARRAY_FIELDS:
-            getattr(self, field).setflags(write=False)
+        for field, names in _ARRAY_FIELDS.items():
+            array = getattr(self, field)
+            array.setflags(write=False)
+            # Ranges may be open.
+            bad = np.isnan(array) if field == "coordinate_ranges" else ~np.isfinite(array)
+            if bad.any():
+                name = getattr(self, names)[int(np.argwhere(bad)[0, 0])]
+                reason = f"its {field} are not finite numbers"
+                raise InvalidInputError(f"{names.removesuffix('s')} {name!r}", reason)
 
     @property
     def marker_locations(self) -> Float[np.ndarray, "M 3"]:
@@ -239,6 +246,8 @@ class Skeleton:
             data = json.loads(Path(path).read_text())
         except (OSError, ValueError) as error:
             raise InvalidInputError(f"skeleton file {path}", f"cannot be read: {error}") from error
+        if not isinstance(data, dict):
+            raise InvalidInputError(f"skeleton file {path}", "it holds no JSON object")
         return cls.from_json(data)
 
     @classmethod
