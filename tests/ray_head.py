@@ -57,7 +57,7 @@ def ray_head(
     """`ray start --head` with a token of its own; `variables` come on top of the environment."""
     # Unix sockets have short paths, so pytest's long folder will not do.
     session = Path(tempfile.mkdtemp(prefix="ray-"))
-    dashboard, gcs, agent = (str(free_port()) for _ in range(3))
+    dashboard, gcs, agent, clients = (str(free_port()) for _ in range(4))
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -67,19 +67,24 @@ def ray_head(
     # Ray 2.60 makes a token at the first local session and then wants it from clients too, who do
     # not look for it by themselves.
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"  # nothing is left to wait for
     environment |= variables or {}
     ports = ("--port", gcs, "--dashboard-port", dashboard, "--dashboard-agent-listen-port", agent)
+    # A second head on a machine would end over the port for old-style clients, 10001.
+    ports = (*ports, "--ray-client-server-port", clients)
     more = ("--num-cpus", str(cpus), "--temp-dir", str(session), "--disable-usage-stats", *options)
-    head = subprocess.Popen(
-        [python, *RAY, "start", "--head", "--block", *ports, *more],
-        env=environment,
-        cwd="/",
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    log = session / "start.log"
+    with log.open("w") as output:
+        head = subprocess.Popen(
+            [python, *RAY, "start", "--head", "--block", *ports, *more],
+            env=environment,
+            cwd="/",
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     try:
-        wait_for(int(dashboard), head)
+        wait_for(head, log)
         yield RayHead(python, environment, f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{gcs}")
     finally:
         head.send_signal(signal.SIGTERM)
@@ -114,12 +119,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(port: int, head: subprocess.Popen[bytes]) -> None:
-    """Until the dashboard, which takes jobs, listens."""
+def wait_for(head: subprocess.Popen[bytes], log: Path) -> None:
+    """Until `ray start` says that everything runs."""
     for _ in range(300):
-        assert head.poll() is None, f"the Ray head ended with {head.returncode}"
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+        text = log.read_text()
+        if "Ray runtime started" in text:
+            return
+        assert head.poll() is None, f"the Ray head ended with {head.returncode}:\n{text}"
         time.sleep(0.5)
-    pytest.fail("the Ray head did not come up")
+    pytest.fail(f"the Ray head did not come up:\n{text}")
