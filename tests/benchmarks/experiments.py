@@ -126,7 +126,8 @@ class Tables:
         """The networks of the folds alone, for a process beside another one."""
         for seed in self._seeds[:1]:
             for fold in range(FOLDS):
-                self._fold(fold, seed)
+                if not self._only or f"fold{fold}" in self._only:
+                    self._fold(fold, seed)
 
     def sequence(self) -> None:
         """What sequence networks do to speed and error of the per-frame estimates."""
