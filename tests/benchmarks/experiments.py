@@ -8,8 +8,8 @@
 
 All networks are trained and evaluated as jobs/train.py and jobs/evaluate.py do it. What a command
 has made is kept and shared by the others; broken off, a command goes on where it stopped. Errors
-are those of the test people. `--only` makes some rows (side by side with another process that makes
-the others), and prints no table.
+are those of the test people. `--only` makes some rows: the others may be made by another process
+at the same time.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ MORE_SEQUENCE_WAYS = (
     ),
 )
 CROSS_FIT_WAYS = (
-    Way("plain", "estimates of the training people as they are", estimates="plain", longer=PASSES),
+    Way("plain", "training people's estimates as they are", estimates="plain", longer=PASSES),
     Way("transformer", f"{PASSES} passes over augmented crops", estimates="passes"),
     Way("folds", f"{FOLDS} folds, as they are", estimates="folds", longer=PASSES),
     Way("fold_passes", f"{FOLDS} folds, {PASSES} augmented passes", estimates="fold_passes"),
@@ -136,8 +136,7 @@ class Tables:
     def cross_fit(self) -> None:
         """What a sequence network should be trained on."""
         self._sequence_table(CROSS_FIT_WAYS)
-        if not self._only:
-            self._input_table()
+        self._input_table()
 
     def pictures(self) -> None:
         """Bars of the speeds and curves of one recording."""
@@ -206,8 +205,6 @@ class Tables:
     def _frame_table(self, ways: Sequence[Way]) -> None:
         chosen = self._chosen(ways)
         found = {way.name: [self._frame(way, seed) for seed in self._seeds] for way in chosen}
-        if self._only:
-            return
         self._head("per-frame network", PLACES)
         baseline = found[chosen[0].name][0]["mean_angle"]
         self._row("the mean angle", [baseline], PLACES)
@@ -222,8 +219,6 @@ class Tables:
             found[way.name] = [
                 self._parts.errors(bundle, f"{frame}/estimates") for bundle in bundles
             ]
-        if self._only:
-            return
         self._head("estimates", PLACES)
         first = found[chosen[0].name][0]
         self._row("the labels", [first["label"]], SPEEDS)
@@ -236,12 +231,10 @@ class Tables:
         seed = self._seeds[0]
         frame = _frame_name(BASE, seed)
         bundle = self._parts.root / frame / "bundle"
-        inputs: list[tuple[str, str, str]] = [
-            ("new (test) people", f"{frame}/estimates", "test"),
-            ("training people, as they are", self._passes("plain", frame)[0], "train"),
-            ("training people, augmented", self._passes("passes", frame)[0], "train"),
-            ("training people, folds", self._passes("folds", frame)[0], "train"),
-            ("training people, folds, augmented", self._passes("fold_passes", frame)[0], "train"),
+        inputs = [("new (test) people", f"{frame}/estimates", "test")]
+        inputs += [
+            (way.text, self._passes(way.estimates, frame)[0], "train")
+            for way in self._chosen(CROSS_FIT_WAYS)
         ]
         self._head("per-frame estimates of", PLACES)
         for text, folder, split in inputs:
@@ -316,7 +309,7 @@ def main() -> None:
     parser.add_argument("--output", required=True, help="folder of networks, estimates, errors")
     parser.add_argument("--recipe", default="standard_small")
     parser.add_argument("--seeds", type=int, nargs="+", default=[100])
-    parser.add_argument("--only", nargs="+", default=[], help="names of rows; prints no table")
+    parser.add_argument("--only", nargs="+", default=[], help="names of rows")
     options = parser.parse_args()
     tables = Tables(Experiments(options.data, options.output, options.recipe), options)
     command: Callable[[], None] = getattr(tables, options.command)
