@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from d3ke_platform import runtime, telemetry
+from d3ke_platform import runtime
 from d3ke_platform.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,18 +65,6 @@ def test_the_bootstrap_finds_the_packages_from_anywhere() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(ROOT / "jobs" / "recipes")
-
-
-def test_progress_without_a_terminal_is_a_log_line_now_and_then(monkeypatch, caplog) -> None:
-    monkeypatch.setattr(telemetry.logger, "propagate", True)
-    monkeypatch.setattr(telemetry, "_LOG_INTERVAL_S", 0.0)
-    with caplog.at_level("INFO"), telemetry.progress("crop", 3) as report:
-        report.advance()
-        report.advance(2, note="1 rejected")
-    assert [record.message for record in caplog.records] == [
-        "crop: 1 of 3 ",
-        "crop: 3 of 3 1 rejected",
-    ]
 
 
 @pytest.mark.ray

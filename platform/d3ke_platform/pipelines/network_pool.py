@@ -11,9 +11,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from d3ke.arrays import ImageArray
+from d3ke_platform import telemetry
 from d3ke_platform.stages.estimate import EstimateArrays, FrameEstimator
 from d3ke_platform.stages.mixed_batches import MixedBatches
 from d3ke_platform.stages.score_plan import ScorePlan
@@ -32,7 +34,8 @@ class _NetworkActor:
         estimator = FrameEstimator(
             plan.bundle, device=plan.device, batch_size=plan.batch_size, precision=plan.precision
         )
-        self._batches = MixedBatches(estimator)
+        told = partial(telemetry.device_busy, "estimate", estimator.device.type)
+        self._batches = MixedBatches(estimator, on_busy=told)
         self._began = time.monotonic()
 
     def estimate(self, images: ImageArray) -> EstimateArrays:

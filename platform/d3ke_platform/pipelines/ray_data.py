@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from d3ke_platform import runtime, telemetry
+from d3ke_platform.progress_bar import progress as progress_bar
+from d3ke_platform.reject_kinds import reject_kind
 from d3ke_platform.stages.rejects import error_reason, reject_row
 
 NO_PROGRESS_TIMEOUT_S = 3600.0
@@ -56,18 +58,27 @@ def run_stage(
     waiting = {identity(item): item for item in items}
     if len(waiting) < len(items):
         raise ValueError(f"{name}: items with the same id; each needs its own")
-    with telemetry.progress(name, len(items), visible=progress) as report, _data_context():
+    blocks = math.ceil(len(items) / batch_size)
+    count = min(blocks, actors or actor_count(cpus=cpus, gpus=gpus))
+    with (
+        progress_bar(name, len(items), visible=progress) as report,
+        _data_context(),
+        _queue(name, waiting, count),
+    ):
         rejected = 0
         for key, rows in _results_of_all(
-            list(items), stage, arguments, name, actors, cpus, gpus, batch_size
+            list(items), stage, arguments, name, count, cpus, gpus, batch_size
         ):
             waiting.pop(key, None)
+            telemetry.set_queue(name, waiting=len(waiting), actors=count)
             rejected += any(is_reject(row) for row in rows)
             report.advance(note=f"{rejected} rejected" if rejected else "")
             yield from rows
         for key in waiting:
             reason = "the worker process died on this item (a crash in native code or no memory)"
             report.advance()
+            telemetry.count_item(name, "rejected")
+            telemetry.count_reject(name, reject_kind(reason))
             yield reject_row(key, name, reason)
 
 
@@ -89,7 +100,6 @@ class StageActor:
 
     def __init__(self, stage: type, arguments: dict[str, Any], name: str) -> None:
         self._name = name
-        self._metrics = telemetry.StageMetrics(name)
         self._stage: Any = None
         self._failure: Exception | None = None
         try:
@@ -113,9 +123,44 @@ class StageActor:
             rows = [
                 reject_row(identity(item), self._name, error_reason(error), traceback.format_exc())
             ]
-        succeeded = not any(is_reject(row) for row in rows)
-        self._metrics.record(seconds=time.monotonic() - started, succeeded=succeeded)
+        _count(self._name, rows, time.monotonic() - started)
         return rows
+
+
+def _count(stage: str, rows: Sequence[Mapping[str, Any]], seconds: float) -> None:
+    """Tell Prometheus of an item: its ledger rows say how many frames and which steps it took."""
+    rejects = [row for row in rows if is_reject(row)]
+    status = "rejected" if rejects else "skipped" if _all_there(rows) else "done"
+    telemetry.count_item(stage, status, seconds)
+    for row in rejects:
+        telemetry.count_reject(stage, reject_kind(row["reason"]))
+    if status != "done":
+        return
+    for row in rows:
+        # Of a long video, an item is a part: "estimated" frames of all its "frames".
+        frames = row.get("estimated", row.get("frames"))
+        if isinstance(frames, int):
+            telemetry.count_frames(stage, frames)
+        if isinstance(row.get("seconds"), Mapping):
+            telemetry.count_steps(stage, row["seconds"])
+
+
+def _all_there(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether an earlier run had done all of the item."""
+    return bool(rows) and all(
+        row.get("skipped", False) or (row.get("estimated") == 0 and not row.get("parts"))
+        for row in rows
+    )
+
+
+@contextmanager
+def _queue(stage: str, waiting: Mapping[str, Any], actors: int) -> Iterator[None]:
+    """The stage's queue while it runs; nothing waits and nobody works when it is over."""
+    telemetry.set_queue(stage, waiting=len(waiting), actors=actors)
+    try:
+        yield
+    finally:
+        telemetry.set_queue(stage, waiting=0, actors=0)
 
 
 def _results_of_all(
@@ -144,7 +189,7 @@ def _results(
     stage: type,
     arguments: dict[str, Any],
     name: str,
-    actors: int | None,
+    count: int,
     cpus: float,
     gpus: float,
     batch_size: int,
@@ -156,7 +201,6 @@ def _results(
     data = ray.data.from_items(
         [{"packed": pickle.dumps(item)} for item in items], override_num_blocks=blocks
     )
-    count = min(blocks, actors or actor_count(cpus=cpus, gpus=gpus))
     with warnings.catch_warnings():
         # max_task_retries has no other place than the deprecated remote arguments in Ray 2.60.
         warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
@@ -165,7 +209,9 @@ def _results(
             fn_constructor_args=(stage, arguments, name),
             batch_size=batch_size,
             # One task per actor at a time: a death then costs only the item that caused it.
-            compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=1),
+            compute=ray.data.ActorPoolStrategy(
+                size=min(blocks, count), max_tasks_in_flight_per_actor=1
+            ),
             num_cpus=cpus if not gpus else None,
             num_gpus=gpus or None,
             max_restarts=-1,

@@ -10,14 +10,15 @@ from typing import Any
 
 from d3ke.camera import Camera
 from d3ke.networks.bundle import Bundle, load_bundle
-from d3ke_platform import runtime, storage, telemetry
+from d3ke_platform import runtime, storage
 from d3ke_platform.calibration import camera_to_json, read_cameras
 from d3ke_platform.pipelines.archive import LIST_STAGE, list_archive
 from d3ke_platform.pipelines.network_pool import NetworkPool, network_pool
 from d3ke_platform.pipelines.ray_data import run_stage
-from d3ke_platform.pipelines.score_ledger import ScoreLedger, reject_kind
+from d3ke_platform.pipelines.score_ledger import ScoreLedger
 from d3ke_platform.pipelines.score_settings import ScoreSettings, ScoreSummary
 from d3ke_platform.pipelines.score_tracking import tracked
+from d3ke_platform.progress_bar import progress
 from d3ke_platform.stages.crop_video import CropRule
 from d3ke_platform.stages.detect import DetectorChoice, choose_detector
 from d3ke_platform.stages.estimate import CropGeometry, bundle_dims
@@ -27,7 +28,7 @@ from d3ke_platform.stages.score_video import ScoreVideo
 from d3ke_platform.stages.scores_folder import RUN_PREFIX, latest_run, run_name
 from d3ke_platform.stages.speed_sample import SpeedSample
 
-__all__ = ["ScoreSettings", "ScoreSummary", "reject_kind", "score"]
+__all__ = ["ScoreSettings", "ScoreSummary", "score"]
 
 SCORES_VERSION = 2
 WINDOW_VIDEOS = 2000
@@ -170,7 +171,7 @@ class _Job:
         gpus = min(1.0, self.gpus / count) if count else 0.0
         with (
             network_pool(self.plan, count=count, gpus=gpus) as pool,
-            telemetry.progress("score", len(items)) as report,
+            progress("score", len(items)) as report,
         ):
             for start in range(0, len(items), WINDOW_VIDEOS):
                 window = items[start : start + WINDOW_VIDEOS]

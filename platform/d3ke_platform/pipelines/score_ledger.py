@@ -9,6 +9,7 @@ from typing import Any
 
 from d3ke_platform.pipelines.ray_data import is_reject
 from d3ke_platform.pipelines.score_settings import ScoreSummary
+from d3ke_platform.reject_kinds import reject_kind
 from d3ke_platform.stages.score_plan import ScorePlan
 
 
@@ -140,31 +141,6 @@ class ScoreLedger:
             unfinished=self._unfinished,
             warnings=tuple(told),
         )
-
-
-_REJECT_KINDS = {
-    "the file is empty": "empty file",
-    "no such file": "missing file",
-    "cannot be opened": "truncated or not a video",
-    "breaks off": "truncated",
-    "is damaged": "damaged",
-    "holds no video stream": "no video stream",
-    "holds no video frame": "no video frame",
-    "no person found": "no person",
-    "is calibrated for": "other picture size than its camera",
-    "no answer within": "hang",
-    "of memory it may take": "memory",
-    "Insufficient memory": "memory",
-    "Cannot allocate memory": "memory",
-    "process died": "crash",
-    "leads out of": "outside the archive",
-    "pixels; the limit": "too large",
-}
-
-
-def reject_kind(reason: str) -> str:
-    """Short name of a reject's reason, for counting."""
-    return next((kind for part, kind in _REJECT_KINDS.items() if part in reason), "other")
 
 
 def _duration(seconds: float) -> str:

@@ -19,6 +19,7 @@ from d3ke.augmentation import center_crop
 from d3ke.errors import InvalidInputError
 from d3ke_platform import storage
 from d3ke_platform.schema import CROPS, ESTIMATES
+from d3ke_platform.telemetry import DeviceBusy
 
 if TYPE_CHECKING:
     from d3ke.networks import FrameNetwork
@@ -64,6 +65,7 @@ class FrameEstimator:
         self.crop = CropGeometry.of_bundle(self.bundle)
         self._network = inference_network(self.bundle.frame.to(self.device))
         self._autocast = precision == "bf16"
+        self._busy = DeviceBusy("estimate", self.device.type)
 
     def estimate(self, images: ImageArray) -> EstimateArrays:
         """Estimate every crop on its own.
@@ -78,10 +80,11 @@ class FrameEstimator:
             InvalidInputError: not that type or shape.
         """
         check_images(images)
-        parts = [
-            self.finish(self.start(images[start : start + self.batch_size]))
-            for start in range(0, len(images), self.batch_size)
-        ]
+        with self._busy:
+            parts = [
+                self.finish(self.start(images[start : start + self.batch_size]))
+                for start in range(0, len(images), self.batch_size)
+            ]
         if not parts:
             return self._nothing()
         return EstimateArrays(*(np.concatenate(values) for values in zip(*parts, strict=True)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
@@ -40,8 +41,18 @@ class MixedBatches:
     GPU has its next batch before it is done with one.
     """
 
-    def __init__(self, estimator: Estimator, *, patience_s: float = 0.005) -> None:
-        """`patience_s`: how long a batch that is not full waits for more crops, s."""
+    def __init__(
+        self,
+        estimator: Estimator,
+        *,
+        patience_s: float = 0.005,
+        on_busy: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        """Args:
+        patience_s: how long a batch that is not full waits for more crops, s.
+        on_busy: told the seconds that the network was at work on each batch.
+        """
+        self._on_busy = on_busy
         self._estimator, self._patience_s = estimator, patience_s
         self._requests: queue.Queue[_Request] = queue.Queue()
         self._started: queue.Queue[tuple[list[_Request], Any, float]] = queue.Queue(1)
@@ -99,8 +110,10 @@ class MixedBatches:
                 _fail(requests, error)
                 continue
             now = time.monotonic()
-            self.busy_s += now - max(began, self._busy_until)
+            busy = now - max(began, self._busy_until)
+            self.busy_s += busy
             self._busy_until = now
+            self._on_busy(busy)
             self.batches += 1
             place = 0
             for request in requests:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from d3ke.errors import D3KEError, InvalidInputError
+from d3ke_platform.telemetry import TrainingMetrics
 from d3ke_platform.training import checkpoint as saved
 from d3ke_platform.training import collectives
 from d3ke_platform.training.average import WeightAverage
@@ -103,6 +104,13 @@ class TrainingLoop:
             if self._settings.ema_decay
             else None
         )
+        self._metrics = TrainingMetrics(
+            run=worker.run,
+            stage=task.name,
+            device=worker.device.type,
+            epochs=task.settings.total_epochs,
+            first=worker.rank == 0,
+        )
         self._progress = Progress()
         self._best = self._snapshot()
 
@@ -114,13 +122,16 @@ class TrainingLoop:
             OutOfMemoryError: on the workers whose GPU is too small.
         """
         self._restore()
-        if self._task.validate_untrained and not self._progress.history:
-            self._finish_epoch(0, {}, started=time.perf_counter())
+        self._metrics.working(True, epoch=self._progress.finished_epochs)
         try:
+            if self._task.validate_untrained and not self._progress.history:
+                self._finish_epoch(0, {}, started=time.perf_counter())
             for epoch in range(self._progress.finished_epochs, self._settings.total_epochs):
                 started = time.perf_counter()
                 self._finish_epoch(epoch + 1, self._train_epoch(epoch), started=started)
         finally:
+            # A search ends trials here, in a process that goes on with the next one.
+            self._metrics.working(False, epoch=self._progress.finished_epochs)
             self._worker.finish()
         progress = self._progress
         return StageResult(progress.best_epoch, progress.best_value, progress.history)
@@ -137,8 +148,10 @@ class TrainingLoop:
         predict = self._predict(self._distributed)
         sums: dict[str, Tensor] = {}
         waited, mark = 0.0, time.perf_counter()
+        share = self._task.samples_per_epoch / self._task.steps_per_epoch / self._worker.world_size
         for step, batch in enumerate(self._task.batches(epoch)):
-            waited += time.perf_counter() - mark
+            began = time.perf_counter()
+            waited += began - mark
             try:
                 losses = self._step(predict, batch, epoch, step)
             except torch.OutOfMemoryError:
@@ -147,6 +160,8 @@ class TrainingLoop:
                 raise self._does_not_fit(batch)
             for name, value in losses.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value
+            done = time.perf_counter()
+            self._metrics.step(wait_s=began - mark, compute_s=done - began, samples=share)
             mark = time.perf_counter()
         names = sorted(sums)
         steps = self._task.steps_per_epoch * self._worker.world_size
@@ -240,9 +255,12 @@ class TrainingLoop:
         if trained:
             row["samples_per_s"] = self._task.samples_per_epoch / train_s
         progress.history.append(row)
+        self._metrics.epoch(row)
         if self._worker.rank == 0:
             self._on_epoch({**row, **self._draw(epoch)})
+        began = time.perf_counter()
         self._save(row)
+        self._metrics.spent("checkpoint", time.perf_counter() - began)
 
     @torch.no_grad()
     def _draw(self, epoch: int) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class Worker(Protocol):
     device: torch.device
     has_cluster: bool
     """Whether Ray's nodes can read and decode for the workers."""
+    run: str
+    """Name of the training run or trial, in metrics."""
 
     def distribute(self, module: nn.Module, *, sync_batch_norm: bool = True) -> nn.Module:
         """The module with its gradients averaged over all workers, and with `sync_batch_norm` its
@@ -62,6 +64,7 @@ class LocalWorker:
 
     def __init__(self, folder: Path, device: torch.device | None = None) -> None:
         self._folder, self._store = folder, CheckpointStore(folder)
+        self.run = folder.name
         self.device = device or default_device()
 
     def distribute(self, module: nn.Module, *, sync_batch_norm: bool = True) -> nn.Module:
@@ -102,6 +105,7 @@ class RayWorker:
         self._train, self._torch = ray.train, ray.train.torch
         context = ray.train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
+        self.run = context.get_experiment_name()
         self.device = ray.train.torch.get_device()
         self._written = threading.Event()
         self._written.set()

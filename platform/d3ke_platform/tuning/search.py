@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 from d3ke.errors import D3KEError
+from d3ke_platform import telemetry
 from d3ke_platform.training.progress import Row
 from d3ke_platform.training.trainer import FAILED_BATCHES
-from d3ke_platform.tuning.ledger import Ledger, Origin, TrialRecord
+from d3ke_platform.tuning.ledger import Ledger, Origin, State, TrialRecord
 from d3ke_platform.tuning.settings import StageOutcome
 from d3ke_platform.tuning.space import SearchSpace
 from d3ke_platform.tuning.study import Proposals
@@ -58,6 +60,7 @@ class Search:
     ) -> None:
         self.space, self.ledger, self.trials = space, ledger, trials
         self._observer = observer or Observer()
+        self._labels = {"search": ledger.root.parent.name, "stage": space.stage}
         self._proposals = Proposals(space, seed=seed, trials=trials)
         for record in ledger.records:
             self._proposals.add(record, ledger.rows(record.number), ledger.metric)
@@ -83,12 +86,14 @@ class Search:
             self.ledger.refresh(record)
             self._observer.started(record)
             self.ledger.save(record)
+        self._tell()
         return record
 
     def row(self, number: int, row: Row) -> None:
         """An epoch of trial `number` is over."""
         record = self.ledger.record(number)
         self.ledger.add_row(record, row)
+        telemetry.count("d3ke_tune_epochs_total", 1.0, **self._labels)
         self._observer.epoch(record, row)
 
     def end(self, number: int, reason: str = "") -> None:
@@ -107,6 +112,7 @@ class Search:
         self._proposals.end(record, rows, self.ledger.metric)
         _remove_checkpoints(self.ledger.folder(number))
         self._observer.ended(record, self.ledger.best())
+        self._tell()
 
     def outcome(self) -> StageOutcome:
         """What the search came to; raises AllTrialsFailedError."""
@@ -132,6 +138,18 @@ class Search:
             stopped=states.count("stopped"),
             failed=states.count("failed"),
         )
+
+    def _tell(self) -> None:
+        """Trials by state and the lowest error, for dashboards."""
+        states = [record.state for record in self.ledger.records]
+        numbers = {state: states.count(state) for state in get_args(State)}
+        numbers["planned"] = max(0, self.trials - len(states))
+        for state, number in numbers.items():
+            telemetry.gauge("d3ke_tune_trials", float(number), **self._labels, state=state)
+        best = self.ledger.best()
+        if best is not None and best.value is not None:
+            measure = self.ledger.metric
+            telemetry.gauge("d3ke_tune_best_error", best.value, **self._labels, measure=measure)
 
     def _new(self) -> TrialRecord | None:
         if len(self.ledger.records) >= self.trials:

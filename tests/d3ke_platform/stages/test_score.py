@@ -17,7 +17,7 @@ from video_files import cut_off, write_video
 
 from d3ke.errors import D3KEError
 from d3ke_platform import storage
-from d3ke_platform.pipelines.score import ScoreSettings, ScoreSummary, reject_kind, score
+from d3ke_platform.pipelines.score import ScoreSettings, ScoreSummary, score
 from d3ke_platform.pipelines.score_ledger import ScoreLedger
 from d3ke_platform.schema import RESULTS
 from d3ke_platform.stages.rejects import reject_row
@@ -42,17 +42,6 @@ def test_settings_are_checked() -> None:
     for change, reason in bad:
         with pytest.raises(D3KEError, match=reason):
             ScoreSettings(**{**good, **change})
-
-
-def test_reasons_are_counted_by_kind() -> None:
-    assert reject_kind("a.mp4: no person found in its 3 frames.") == "no person"
-    assert reject_kind("a.mp4: breaks off after 3 frames read (x).") == "truncated"
-    assert reject_kind("CropVideo.crops: no answer within 3 s; its process was ended.") == "hang"
-    assert reject_kind("CropVideo.crops: its process died (signal 11); a crash in") == "crash"
-    assert (
-        reject_kind("CropVideo.crops: needs more than the 4 GB of memory it may take.") == "memory"
-    )
-    assert reject_kind("ZeroDivisionError: ") == "other"
 
 
 def row(name: str, **more: Any) -> dict[str, Any]:
