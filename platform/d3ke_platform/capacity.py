@@ -97,7 +97,9 @@ class Cluster:
     nodes_without_gpu: int = 0
     """Machines that have cores alone."""
     node_price_per_h: float = 0.0
-    """Price of a machine [currency/h]."""
+    """Price of a machine with GPUs [currency/h]."""
+    cpu_node_price_per_h: float = 0.0
+    """Price of a machine that has cores alone [currency/h]."""
 
     @property
     def nodes(self) -> int:
@@ -108,6 +110,12 @@ class Cluster:
     def cpus(self) -> int:
         """Cores."""
         return self.nodes * self.cpus_per_node
+
+    @property
+    def price_per_h(self) -> float:
+        """Price of all machines [currency/h]."""
+        alone = self.nodes_without_gpu
+        return (self.nodes - alone) * self.node_price_per_h + alone * self.cpu_node_price_per_h
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +132,8 @@ class Job:
     """Export files per video."""
     crop_bytes: float = 196_608.0
     """A crop on its way to the network (256 x 256 x 3) [bytes]."""
-    result_bytes: float = 1_000.0
-    """Estimates and results of a frame on disk [bytes]."""
+    result_bytes: float = 4_200.0
+    """Estimates (600) and results (3,600) of a frame on disk [bytes]."""
     batch_size: int = 64
     """Crops of a batch."""
     batches_ahead: int = 2
@@ -172,6 +180,8 @@ class Outlook:
     """Of the machines, over that time."""
     files: float
     """Files written."""
+    written_bytes: float
+    """Their size, exports left out."""
     limits: tuple[Limit, ...]
 
     @property
@@ -222,8 +232,9 @@ def plan(archive: Archive, cluster: Cluster, costs: Costs, job: Job) -> Outlook:
         bound=bound,
         gpu_busy=archive.frames / seconds / by_gpus if networks else 0.0,
         hours=hours,
-        cost=hours * cluster.nodes * cluster.node_price_per_h,
+        cost=hours * cluster.price_per_h,
         files=_files(archive, job),
+        written_bytes=archive.frames * job.result_bytes,
         limits=_limits(archive, cluster, costs, job, workers=workers, rate=rate, peak=estimating),
     )
 
@@ -399,6 +410,13 @@ def _round(
         heapq.heappush(free, end)
         heapq.heappush(ends, end)
     return max(free), busy
+
+
+def cpu_nodes_for(cluster: Cluster, costs: Costs) -> int:
+    """Machines with cores alone that keep the cluster's GPUs at work."""
+    wanted = cluster.gpus * costs.gpu_frames_per_s * costs.worker_s
+    free = cluster.cpus - cluster.gpus - 2
+    return max(0, math.ceil((wanted - free) / cluster.cpus_per_node))
 
 
 def with_window(job: Job, workers: int, *, rounds: int = 20) -> Job:

@@ -11,6 +11,7 @@ one worker, and on two with one each.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import sys
@@ -19,10 +20,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import psutil
 
@@ -39,6 +42,7 @@ from d3ke_platform.capacity import (  # noqa: E402
     Costs,
     Job,
     Outlook,
+    cpu_nodes_for,
     plan,
     simulate,
     with_window,
@@ -49,7 +53,9 @@ from d3ke_platform.pipelines.ray_data import run_stage  # noqa: E402
 # at 256 px in bf16, and ten times the paper's figure on a T4.
 H100_FRAMES_PER_S, T4_FRAMES_PER_S = 3000.0, 320.0
 # Prices of machines on demand, as of 2026; anybody's own differ.
-H100_NODE_PER_H, T4_NODE_PER_H = 30.0, 0.75
+H100_NODE_PER_H, T4_NODE_PER_H, CPU_NODE_PER_H = 30.0, 1.2, 8.0
+# Workers of one job and one Ray cluster, as docs/scaling.md advises.
+WORKERS_OF_A_SHARD = 2000
 
 
 class Sleep:
@@ -71,7 +77,7 @@ def nodes(count: int, workers: int) -> Iterator[None]:
     from ray.cluster_utils import Cluster as Simulated
 
     share = [workers // count + (index < workers % count) for index in range(count)]
-    head = {"num_cpus": 2 + share[0], "include_dashboard": True}
+    head = {"num_cpus": 2 + share[0], "include_dashboard": False}
     simulated = Simulated(initialize_head=True, head_node_args=head)
     before = os.environ.get("RAY_ADDRESS")
     try:
@@ -146,6 +152,7 @@ def check_sleeping(handed_out_per_s: float) -> list[str]:
 def measured_costs(video: Path, pose_model: str, folder: Path) -> dict[str, float]:
     """Processor seconds per frame of one thread, by step."""
     import torch
+    from random_bundle import write_random_bundle
 
     from d3ke.camera import Camera, crop_camera, warp
     from d3ke_platform.stages.decode import frames, probe
@@ -153,6 +160,7 @@ def measured_costs(video: Path, pose_model: str, folder: Path) -> dict[str, floa
     from d3ke_platform.stages.estimate import FrameEstimator
 
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     info = probe(video)
     costs = {"decode": per_frame(lambda: sum(1 for _ in islice(frames(video), 60)))}
     shown = list(islice(frames(video), 30))
@@ -169,13 +177,11 @@ def measured_costs(video: Path, pose_model: str, folder: Path) -> dict[str, floa
 
     costs["crop"] = per_frame(cut)
     for backbone, size in (("resnet18_half", 128), ("resnext50_32x4d", 256)):
-        estimator = FrameEstimator(bundle_of(folder / backbone, backbone, size), device="cpu")
+        bundle = write_random_bundle(folder / backbone, backbone=backbone, image_size=size)
+        estimator = FrameEstimator(bundle, device="cpu")
         images = np.zeros((8, size, size, 3), np.uint8)
-        intrinsics = np.tile(np.eye(3), (8, 1, 1))
-        step = f"network ({backbone}, {size} px)"
-        costs[step] = per_frame(
-            lambda e=estimator, i=images, k=intrinsics: len(e.estimate(i, k)[0])
-        )
+        work = partial(estimator.estimate, images, np.tile(np.eye(3), (8, 1, 1)))
+        costs[f"network ({backbone}, {size} px)"] = per_frame(lambda w=work: len(w()[0]))
     return costs
 
 
@@ -235,29 +241,30 @@ def check_scoring(video: Path, folder: Path, copies: int) -> list[str]:
 
 
 def kinds() -> dict[str, tuple[Cluster, float]]:
-    """Machines to plan with: one GPU's share of each, and its assumed frames/s."""
+    """Machines to plan with, and the assumed frames/s of one of their GPUs."""
     return {
-        "H100": (
-            Cluster(
-                gpus=8,
-                gpus_per_node=8,
-                cpus_per_node=192,
-                memory_per_node=2e12,
-                network_bytes_per_s=50e9,
-                node_price_per_h=H100_NODE_PER_H,
-            ),
-            H100_FRAMES_PER_S,
-        ),
         "T4": (
             Cluster(
                 gpus=1,
                 gpus_per_node=1,
-                cpus_per_node=8,
-                memory_per_node=32e9,
-                network_bytes_per_s=1.2e9,
+                cpus_per_node=16,
+                memory_per_node=64e9,
+                network_bytes_per_s=2.5e9,
                 node_price_per_h=T4_NODE_PER_H,
             ),
             T4_FRAMES_PER_S,
+        ),
+        "H100 and cores": (
+            Cluster(
+                gpus=8,
+                gpus_per_node=8,
+                cpus_per_node=192,
+                memory_per_node=384e9,
+                network_bytes_per_s=6e9,
+                node_price_per_h=H100_NODE_PER_H,
+                cpu_node_price_per_h=CPU_NODE_PER_H,
+            ),
+            H100_FRAMES_PER_S,
         ),
     }
 
@@ -271,11 +278,11 @@ def outlooks(costs: Costs, archive: Archive) -> Iterator[tuple[str, int, str, Ou
                 one,
                 gpus=gpus,
                 gpus_per_node=min(gpus, one.gpus_per_node),
-                cpus_per_node=int(one.cpus_per_node * share),
-                memory_per_node=one.memory_per_node * share,
                 node_price_per_h=one.node_price_per_h * share,
             )
             here = replace(costs, gpu_frames_per_s=rate)
+            if cluster.cpu_node_price_per_h:
+                cluster = replace(cluster, nodes_without_gpu=cpu_nodes_for(cluster, here))
             for name, job in forms(cluster):
                 yield kind, gpus, name, plan(archive, cluster, here, job)
 
@@ -283,10 +290,9 @@ def outlooks(costs: Costs, archive: Archive) -> Iterator[tuple[str, int, str, Ou
 def forms(cluster: Cluster) -> Iterator[tuple[str, Job]]:
     """The job as it is by default, and as docs/scaling.md advises."""
     yield "default", Job()
-    wide = with_window(Job(segment_frames=8192, shared_out=8), cluster.cpus)
-    shards = max(1, round(cluster.cpus / 2000))
-    window = max(2000, wide.window_videos // shards)
-    yield "advised", replace(wide, shards=shards, window_videos=window)
+    shards = math.ceil(cluster.cpus / WORKERS_OF_A_SHARD)
+    job = Job(segment_frames=8192, shared_out=8, shards=shards)
+    yield "advised", with_window(job, cluster.cpus // shards)
 
 
 def table(costs: Costs, archive: Archive) -> str:

@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 
 from d3ke.errors import InvalidInputError
-from d3ke_platform.capacity import Archive, Cluster, Costs, Job, plan, simulate, with_window
+from d3ke_platform.capacity import (
+    Archive,
+    Cluster,
+    Costs,
+    Job,
+    cpu_nodes_for,
+    plan,
+    simulate,
+    with_window,
+)
 
 COSTS = Costs(
     decode_s=0.005,
@@ -71,6 +80,16 @@ def test_shards_share_the_drivers_work() -> None:
     for name in ("items the driver hands out", "Ray actors", "Ray nodes"):
         assert ten[name].use == pytest.approx(one[name].use / 10, rel=0.01), name
     assert ten["files of one file system"].use == one["files of one file system"].use
+
+
+def test_nodes_of_cores_keep_gpus_at_work() -> None:
+    cluster = Cluster(gpus=8, gpus_per_node=8, cpus_per_node=192, node_price_per_h=30.0)
+    # 8 x 3000 frames/s at 10 ms are 240 cores, of which the GPUs' own machine has 182.
+    assert cpu_nodes_for(cluster, COSTS) == 1
+    both = replace(cluster, nodes_without_gpu=1, cpu_node_price_per_h=8.0)
+    assert both.price_per_h == 38.0
+    alone, together = (plan(Archive(hours=1e4), c, COSTS, Job()) for c in (cluster, both))
+    assert (alone.bound, together.bound) == ("workers", "GPUs")
 
 
 def test_a_cluster_without_a_free_core_is_refused() -> None:
