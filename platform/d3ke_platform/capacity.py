@@ -277,7 +277,12 @@ def _limits(
     starts = _STARTS_OF_A_WINDOW * costs.start_s
     window_s = window * archive.video_frames / (rate / shards)
     return (
-        Limit(name="work of a window", use=starts, most=window_s, unit="s of starts / s of work"),
+        Limit(
+            name="starts beside a window's work",
+            use=starts,
+            most=window_s,
+            unit="s of starts / s of work",
+        ),
         Limit(
             name="items the driver hands out",
             use=peak / shards / archive.video_frames * items,

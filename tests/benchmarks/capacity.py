@@ -14,6 +14,7 @@ import argparse
 import math
 import os
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -77,7 +78,11 @@ def nodes(count: int, workers: int) -> Iterator[None]:
     from ray.cluster_utils import Cluster as Simulated
 
     share = [workers // count + (index < workers % count) for index in range(count)]
-    head = {"num_cpus": 2 + share[0], "include_dashboard": False}
+    # Others on this machine may have taken the dashboard's own port.
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    head = {"num_cpus": 2 + share[0], "include_dashboard": False, "dashboard_port": port}
     simulated = Simulated(initialize_head=True, head_node_args=head)
     before = os.environ.get("RAY_ADDRESS")
     try:
@@ -278,7 +283,11 @@ def outlooks(costs: Costs, archive: Archive) -> Iterator[tuple[str, int, str, Ou
                 one,
                 gpus=gpus,
                 gpus_per_node=min(gpus, one.gpus_per_node),
+                cpus_per_node=int(one.cpus_per_node * share),
+                memory_per_node=one.memory_per_node * share,
+                network_bytes_per_s=one.network_bytes_per_s * share,
                 node_price_per_h=one.node_price_per_h * share,
+                cpu_node_price_per_h=one.cpu_node_price_per_h * share,
             )
             here = replace(costs, gpu_frames_per_s=rate)
             if cluster.cpu_node_price_per_h:
@@ -318,29 +327,26 @@ def picture(path: Path, costs: Costs, archive: Archive) -> None:
     import matplotlib.pyplot as plt
 
     found = list(outlooks(costs, archive))
-    figure, axes = plt.subplots(2, 2, figsize=(11, 8), sharex=True, sharey=True)
+    figure, axes = plt.subplots(2, 2, figsize=(11, 8.5), sharex=True, sharey=True)
+    colors = (*plt.get_cmap("tab20").colors[::2], "black")
     for axis, (kind, form) in zip(
         axes.flat, [(k, f) for k in kinds() for f in ("default", "advised")], strict=True
     ):
         chosen = [(gpus, o) for k, gpus, f, o in found if (k, f) == (kind, form)]
         for index, limit in enumerate(chosen[0][1].limits):
             shares = [o.limits[index].share for _, o in chosen]
-            if max(shares) > 0.02:
-                axis.plot([g for g, _ in chosen], shares, marker="o", ms=3, label=limit.name)
-        axis.axhline(1.0, color="black", lw=1, ls="--")
-        axis.set(xscale="log", yscale="log", title=f"{kind}, {form}", ylim=(0.005, 30))
+            style = "-" if index % 2 else "--"
+            axis.plot([g for g, _ in chosen], shares, style, color=colors[index], label=limit.name)
+        axis.axhspan(1.0, 100.0, color="red", alpha=0.08, lw=0)
+        axis.set(xscale="log", yscale="log", title=f"{kind}, {form}", ylim=(0.01, 20))
         axis.grid(alpha=0.3)
     for axis in axes[1]:
         axis.set_xlabel("GPUs")
     for axis in axes[:, 0]:
-        axis.set_ylabel("share of the limit (above 1: gives out)")
-    handles = {
-        label: handle
-        for axis in axes.flat
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(handles.values(), handles.keys(), loc="lower center", ncol=4, frameon=False)
-    figure.tight_layout(rect=(0, 0.09, 1, 1))
+        axis.set_ylabel("share of the limit (red: gives out)")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncol=4, frameon=False)
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
     figure.savefig(path, dpi=110)
 
 
