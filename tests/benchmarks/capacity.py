@@ -59,6 +59,10 @@ H100_NODE_PER_H, T4_NODE_PER_H, CPU_NODE_PER_H = 30.0, 1.2, 8.0
 WORKERS_OF_A_SHARD = 2000
 
 
+EVERY = 3
+"""Frames from one look for people to the next, as jobs/score.py does by default."""
+
+
 class Sleep:
     """An item takes the time that its frames are said to take, and no processor."""
 
@@ -161,7 +165,7 @@ def measured_costs(video: Path, pose_model: str, folder: Path) -> dict[str, floa
 
     from d3ke.camera import Camera, crop_camera, warp
     from d3ke_platform.stages.decode import frames, probe
-    from d3ke_platform.stages.detect import build_detector, choose_detector
+    from d3ke_platform.stages.detect import build_detector, build_finder, choose_detector
     from d3ke_platform.stages.estimate import FrameEstimator
 
     torch.set_num_threads(1)
@@ -170,8 +174,13 @@ def measured_costs(video: Path, pose_model: str, folder: Path) -> dict[str, floa
     costs = {"decode": per_frame(lambda: sum(1 for _ in islice(frames(video), 60)))}
     shown = list(islice(frames(video), 30))
     kind = "mediapipe" if pose_model else "fallback"
-    detector = build_detector(choose_detector(kind, pose_model=pose_model), device="cpu")
-    costs[f"detect ({kind})"] = per_frame(lambda: len(detector.boxes(shown)))
+    choice = choose_detector(kind, pose_model=pose_model)
+    if pose_model:
+        finder = build_finder(choice)
+        costs[f"detect ({kind})"] = per_frame(lambda: len([finder.people(f) for f in shown]))
+    else:
+        detector = build_detector(choice, device="cpu")
+        costs[f"detect ({kind})"] = per_frame(lambda: len(detector.boxes(shown)))
     camera = Camera.assumed((info.width, info.height), 55.0)
     box = np.array([0.3 * info.width, 0.2 * info.height, 0.7 * info.width, 0.9 * info.height])
 
@@ -185,7 +194,7 @@ def measured_costs(video: Path, pose_model: str, folder: Path) -> dict[str, floa
         bundle = write_random_bundle(folder / backbone, backbone=backbone, image_size=size)
         estimator = FrameEstimator(bundle, device="cpu")
         images = np.zeros((8, size, size, 3), np.uint8)
-        work = partial(estimator.estimate, images, np.tile(np.eye(3), (8, 1, 1)))
+        work = partial(estimator.estimate, images)
         costs[f"network ({backbone}, {size} px)"] = per_frame(lambda w=work: len(w()[0]))
     return costs
 
@@ -381,7 +390,7 @@ def main() -> None:
             say(f"  {line}\n")
         costs = Costs(
             decode_s=measured["decode"],
-            detect_s=next(v for k, v in measured.items() if k.startswith("detect")),
+            detect_s=next(v for k, v in measured.items() if k.startswith("detect")) / EVERY,
             crop_s=measured["crop"],
             handed_out_per_s=1 / per_item,
             driver_bytes_per_item=memory,

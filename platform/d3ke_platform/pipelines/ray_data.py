@@ -198,6 +198,7 @@ def _results(
     import ray
 
     blocks = math.ceil(len(items) / batch_size)
+    size = min(blocks, count)
     data = ray.data.from_items(
         [{"packed": pickle.dumps(item)} for item in items], override_num_blocks=blocks
     )
@@ -209,9 +210,7 @@ def _results(
             fn_constructor_args=(stage, arguments, name),
             batch_size=batch_size,
             # One task per actor at a time: a death then costs only the item that caused it.
-            compute=ray.data.ActorPoolStrategy(
-                size=min(blocks, count), max_tasks_in_flight_per_actor=1
-            ),
+            compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
             num_cpus=cpus if not gpus else None,
             num_gpus=gpus or None,
             max_restarts=-1,
