@@ -57,10 +57,11 @@ def postgresql(*databases: str) -> Iterator[str]:
 
 
 def _programs() -> Path:
-    found = shutil.which("initdb")
-    if found:
-        return Path(found).parent
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not folders:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    return folders[-1]
+    """The folder with all of PostgreSQL's programs; Debian has few of them in the path."""
+    found = shutil.which("pg_ctl")
+    folders = [Path(found).resolve().parent] if found else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    for folder in folders:
+        if all((folder / name).exists() for name in ("initdb", "pg_ctl", "createdb")):
+            return folder
+    pytest.skip("PostgreSQL is not installed: apt-get install postgresql")

@@ -16,7 +16,7 @@ from watched_cluster import Watched, end, watched_cluster
 
 from d3ke_platform.telemetry import METRICS
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(7200)]
 
 # Series that well-behaved jobs on a machine without a GPU do not have, and why that is no fault.
 QUIET = {
