@@ -49,7 +49,7 @@ def postgresql(*databases: str) -> Iterator[str]:
         try:
             for name in databases:
                 run("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", USER, name)
-            yield f"postgresql://{USER}:{password}@127.0.0.1:{port}"
+            yield f"postgresql+psycopg2://{USER}:{password}@127.0.0.1:{port}"
         finally:
             run("pg_ctl", "-D", data, "-m", "immediate", "stop")
     finally:
