@@ -26,6 +26,7 @@ from d3ke.errors import (
     UnknownNameError,
     UnsupportedModelError,
 )
+from d3ke.kinematics import ik_levenberg_marquardt
 from d3ke.kinematics.ik_tasks import CoordinateTask
 from d3ke.kinematics.opensim_library import load_opensim
 from d3ke.kinematics.solve_ik import solve_ik
@@ -169,6 +170,16 @@ def test_many_trials_at_once_are_each_alone():
         assert getattr(together, field).shape == expected.shape
         np.testing.assert_allclose(getattr(together, field), expected, atol=1e-6)
     assert together.iterations.shape == (2, 12)
+
+
+def test_frames_do_not_depend_on_which_are_worked_on_together(monkeypatch):
+    trial = walk("gait2354", 60, 100)
+    whole = solve_walk(trial)
+    monkeypatch.setattr(ik_levenberg_marquardt, "_CPU_BATCH", 5)
+    few = solve_walk(trial)
+    assert few.converged.all()
+    np.testing.assert_array_equal(few.iterations, whole.iterations)
+    np.testing.assert_allclose(few.coordinates, whole.coordinates, atol=1e-9)
 
 
 def test_each_trial_has_its_own_scales():
