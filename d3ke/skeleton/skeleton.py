@@ -104,15 +104,15 @@ class Skeleton:
         for names in (self.bodies, self.joints, self.coordinates, self.markers):
             if len(set(names)) != len(names):
                 raise InvalidInputError(f"skeleton {self.name!r}", "a name occurs twice")
-        for field, names in _ARRAY_FIELDS.items():
+        for field, kind in _ARRAY_FIELDS.items():
             array = getattr(self, field)
             array.setflags(write=False)
             # Ranges may be open.
             bad = np.isnan(array) if field == "coordinate_ranges" else ~np.isfinite(array)
             if bad.any():
-                name = getattr(self, names)[int(np.argwhere(bad)[0, 0])]
-                reason = f"its {field} are not finite numbers"
-                raise InvalidInputError(f"{names.removesuffix('s')} {name!r}", reason)
+                row = int(np.argwhere(bad)[0, 0])
+                what = f"{kind.removesuffix('s')} {getattr(self, kind)[row]!r}"
+                raise InvalidInputError(what, f"its {field} are not finite numbers")
 
     @property
     def marker_locations(self) -> Float[np.ndarray, "M 3"]:
