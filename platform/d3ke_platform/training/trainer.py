@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from d3ke.errors import D3KEError, InvalidInputError
 from d3ke_platform import runtime
-from d3ke_platform.storage import write_bytes
+from d3ke_platform.storage import read_json, write_json
 from d3ke_platform.training import checkpoint as saved
 from d3ke_platform.training.checkpoint import Progress
 from d3ke_platform.training.loop import NonFiniteLossError, TrainingLoop
@@ -177,7 +176,7 @@ def fit(
         "job": job,
         "progress": str(progress),
         "workers_on_node": resources.workers_on_node,
-        "failure": str(folder / f"{run_name}.failure"),
+        "failure": str(folder / f"{run_name}.failure.json"),
         "deterministic": deterministic,
     }
     use_deterministic_algorithms(deterministic)
@@ -271,16 +270,14 @@ def train_on_worker(config: dict[str, Any]) -> D3KEError | None:
     except NonFiniteLossError as failure:
         return failure
     except D3KEError as failure:
-        write_bytes(known, pickle.dumps(failure))
+        write_json(known, {"error": str(failure)})
         raise
     return None
 
 
 def read_failure(path: Path) -> D3KEError:
     """The error that a worker wrote down."""
-    failure = pickle.loads(path.read_bytes())
-    assert isinstance(failure, D3KEError)
-    return failure
+    return D3KEError(read_json(path)["error"])
 
 
 def use_deterministic_algorithms(wanted: bool) -> None:

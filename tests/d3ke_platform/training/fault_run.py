@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -76,9 +77,11 @@ def elastic(data: str, folder: Path) -> None:
 def on_cluster(data: str, folder: Path, resources: Resources, *, spare: bool) -> None:
     """Train while the node of the second worker is lost."""
     os.environ.update(runtime.WORKER_ENVIRONMENT)
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": True}
-    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    head = {"num_cpus": 1, "include_dashboard": True, "dashboard_port": port}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(3 if spare else 2):
         cluster.add_node(num_cpus=2)
     ray.init(address=cluster.address, log_to_driver=False)
