@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from odd_videos import CrowdedVideos, HarmfulVideos
 from score_cases import (
     WHOLE,
-    CrowdedVideos,
-    HarmfulVideos,
     SlowNetwork,
     make_plan,
     plain_script,
