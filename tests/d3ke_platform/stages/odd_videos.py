@@ -1,4 +1,4 @@
-"""Videos that do harm, and videos full of people; imports no PyTorch, for children start with it."""
+"""Videos that do harm, and videos full of people; without PyTorch, as children start with it."""
 
 from __future__ import annotations
 
