@@ -88,6 +88,10 @@ def _remote_system(scheme: str, bucket: str, endpoint: str) -> pafs.FileSystem:
             endpoint_override=host.rstrip("/") or None,
             scheme=protocol or None,
             allow_delayed_open=True,  # what is small is put in one request
+            # The SDK's own 3 s and 3 attempts end jobs of hours over one busy minute.
+            connect_timeout=10,
+            request_timeout=60,
+            retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=5),
         )
     limit = f"?retry_limit_seconds={_GCS_RETRY_S}" if scheme in ("gs", "gcs") else ""
     return pafs.FileSystem.from_uri(f"{scheme}://{bucket}{limit}")[0]

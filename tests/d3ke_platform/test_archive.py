@@ -13,7 +13,7 @@ import pytest
 
 from d3ke.camera import Camera
 from d3ke_platform.errors import UsageError
-from d3ke_platform.pipelines.archive import Listing, list_archive, without_copies
+from d3ke_platform.pipelines.archive import Listing, list_archive
 
 CAMERAS = {"left": Camera.assumed((64, 48)), "walk": Camera.assumed((64, 48), 40.0)}
 
@@ -226,13 +226,18 @@ def test_a_manifest_that_is_none(archive: Path, content: bytes, reason: str) -> 
         list_archive(str(archive / "m.csv"), {})
 
 
-def test_copies_are_found_by_content() -> None:
-    def item(name: str, content: str, **more: object) -> dict[str, object]:
-        return {"uri": name, "camera": None, "content_hash": content, **more}
-
-    a, copy, b = item("a.mp4", "1"), item("copy.mp4", "1"), item("b.mp4", "2")
-    part = item("a.mp4", "1", start_s=1.0, end_s=2.0, item="a.mp4 [1 to 2 s]")
-    other_camera = {**item("c.mp4", "1"), "camera": {"size": [1, 1]}}
-    kept, copies = without_copies([a, copy, b, part, other_camera])
-    assert kept == [a, b, part, other_camera]
-    assert copies == {"copy.mp4": "a.mp4"}
+def test_one_video_in_several_rows(archive: Path) -> None:
+    (archive / "m.csv").write_text(
+        "uri,recording_id,camera\n"
+        "walk.mp4,,\n"
+        "walk.mp4,,\n"  # the same again
+        "walk.mp4,seen_left,left\n"
+        "walk.mp4,,left\n"
+        "deeper/run.mkv,a,\n"
+        "deeper/run.mkv,b,\n"
+    )
+    listing = list_archive(str(archive / "m.csv"), {"left": CAMERAS["left"]})
+    assert [item.get("recording_id") for item in listing.items] == ["a", "b", None, "seen_left"]
+    assert len({item.get("item", item["uri"]) for item in listing.items}) == 4
+    assert re.search("row 4 .*in another row.*recording_id", listing.rejects[0]["reason"])
+    assert len(listing.rejects) == 1

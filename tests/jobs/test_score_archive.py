@@ -7,19 +7,17 @@ import shutil
 import sys
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from watched_job import run_job
 
 sys.path[:0] = [
-    str(Path(__file__).parents[1] / "d3ke_platform"),
     str(Path(__file__).parents[1] / "d3ke_platform" / "stages"),
 ]
 from hostile_files import EITHER, RESULTS, write_corpus  # noqa: E402
 from object_store import S3Server, s3_server  # noqa: E402
 from random_bundle import write_random_bundle  # noqa: E402
-from video_files import frame_image, write_video  # noqa: E402
+from video_files import write_long_video, write_video  # noqa: E402
 
 from d3ke_platform import storage  # noqa: E402
 from d3ke_platform.schema import RESULTS as RESULTS_TABLE  # noqa: E402
@@ -71,24 +69,6 @@ def test_an_hour_of_full_hd_in_four_gigabytes(bundle: Path, tmp_path: Path) -> N
     assert job.summary["frames"] == 3600 * 25
     assert job.peak_bytes < 4e9
     assert not job.left
-
-
-def write_long_video(path: Path, *, seconds: int) -> Path:
-    """Full HD at 25 frames/s, ten seconds encoded once and its packets repeated."""
-    short = path.with_name("ten_seconds.mp4")
-    write_video(short, 250, size=(1920, 1080), fps=25, b_frames=2, options={"preset": "ultrafast"})
-    with av.open(str(short)) as source, av.open(str(path), "w") as target:
-        packets = [packet for packet in source.demux(video=0) if packet.size]
-        stream = target.add_stream_from_template(source.streams.video[0])
-        length = round(10 / source.streams.video[0].time_base)
-        for repeat in range(seconds // 10):
-            for packet in packets:
-                copy = av.Packet(bytes(packet))
-                copy.pts, copy.dts = (t + repeat * length for t in (packet.pts, packet.dts))
-                copy.time_base, copy.is_keyframe = packet.time_base, packet.is_keyframe
-                copy.duration, copy.stream = packet.duration, stream
-                target.mux(copy)
-    return path
 
 
 def test_from_bucket_to_bucket_and_on_after_a_kill(
@@ -146,8 +126,3 @@ def read_all(uris: list[str]) -> dict[str, np.ndarray]:
         ]
         for uri in uris
     }
-
-
-def test_frames_of_the_long_video_differ() -> None:
-    """Guards the maker: pictures that are all alike would hide frames in the wrong place."""
-    assert not np.array_equal(frame_image(0), frame_image(1))

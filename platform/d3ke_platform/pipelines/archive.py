@@ -6,7 +6,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -79,32 +79,6 @@ def list_archive(
         raise UsageError(f"No videos in {archive}. Looked for: {kinds}.")
     rows = [reject_row(name, LIST_STAGE, reason) for name, reason in rejects]
     return Listing(items=[unique[key] for key in sorted(unique)], rejects=rows)
-
-
-def without_copies(
-    items: Sequence[Mapping[str, Any]],
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Items of different content, and what the others are copies of.
-
-    Args:
-        items: Of a listing, each with its video's "content_hash".
-
-    Returns:
-        The first item of each content, time range, camera, boxes and recording_id, in order; and
-        for each other one the name of the item it equals, by its own name.
-    """
-    first: dict[str, dict[str, Any]] = {}
-    copies: dict[str, str] = {}
-    for item in items:
-        content = {key: value for key, value in item.items() if key not in ("uri", "item")}
-        kept = first.setdefault(storage.settings_hash(content), dict(item))
-        if kept != item:
-            copies[_name(item)] = _name(kept)
-    return list(first.values()), copies
-
-
-def _name(item: Mapping[str, Any]) -> str:
-    return str(item.get("item", item["uri"]))
 
 
 _Found = tuple[list[str], list[tuple[str, str]]]

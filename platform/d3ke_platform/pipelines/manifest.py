@@ -46,7 +46,7 @@ def read_manifest(
         raise UsageError(f"Manifest {manifest} has no column 'uri'. Its columns: {names}.")
     location = manifest if storage.is_uri(manifest) else str(storage.local_path(manifest))
     folder = location.rpartition("/")[0] or "/"
-    items: list[dict[str, Any]] = []
+    items: dict[str, dict[str, Any]] = {}
     names: dict[str, int] = {}
     for number, row in enumerate(table.to_pylist(), start=1):
         try:
@@ -55,12 +55,23 @@ def read_manifest(
             if name and names.setdefault(name, number) != number:
                 reason = f"{name!r} is the name of row {names[name]} already"
                 raise InvalidInputError("recording_id", reason)
+            _add(items, item)
         except (D3KEError, ValueError, TypeError, KeyError, OverflowError) as error:
             what = str(row.get("uri") or f"{manifest} row {number}")
             rejects.append((what, f"row {number} of manifest {manifest}: {error}"))
-        else:
-            items.append(item)
-    return items, rejects
+    return list(items.values()), rejects
+
+
+def _add(items: dict[str, dict[str, Any]], item: dict[str, Any]) -> None:
+    """Add an item under a label of its own; a row that says the same again adds nothing."""
+    label = item.get("item", item["uri"])
+    if label in items and items[label] != item:
+        if "recording_id" not in item:
+            reason = "is in another row with other columns already"
+            raise InvalidInputError(label, reason, "Give each a recording_id.")
+        label = f"{label} as {item['recording_id']}"
+        item["item"] = label
+    items[label] = item
 
 
 def _read_table(manifest: str) -> tuple[pa.Table, _Rejected]:

@@ -67,6 +67,24 @@ def remux(source: Path, target: Path, *, shift: int = 0, skip: int = 0) -> Path:
     return target
 
 
+def write_long_video(path: Path, *, seconds: int) -> Path:
+    """Full HD at 25 frames/s, ten seconds encoded once and its packets repeated."""
+    short = path.with_name("ten_seconds.mp4")
+    write_video(short, 250, size=(1920, 1080), fps=25, b_frames=2, options={"preset": "ultrafast"})
+    with av.open(str(short)) as source, av.open(str(path), "w") as target:
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        stream = target.add_stream_from_template(source.streams.video[0])
+        length = round(10 / source.streams.video[0].time_base)
+        for repeat in range(seconds // 10):
+            for packet in packets:
+                copy = av.Packet(bytes(packet))
+                copy.pts, copy.dts = (t + repeat * length for t in (packet.pts, packet.dts))
+                copy.time_base, copy.is_keyframe = packet.time_base, packet.is_keyframe
+                copy.duration, copy.stream = packet.duration, stream
+                target.mux(copy)
+    return path
+
+
 def cut_off(path: Path, target: Path, part: float) -> Path:
     """The first `part` of a file's bytes."""
     content = path.read_bytes()
