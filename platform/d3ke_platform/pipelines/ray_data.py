@@ -14,6 +14,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from d3ke_platform import runtime, telemetry
@@ -66,9 +67,8 @@ def run_stage(
         _queue(name, waiting, count),
     ):
         rejected = 0
-        for key, rows in _results_of_all(
-            list(items), stage, arguments, name, count, cpus, gpus, batch_size
-        ):
+        pool = _Pool(stage=stage, arguments=arguments, name=name, size=count, cpus=cpus, gpus=gpus)
+        for key, rows in _results_of_all(items, pool, batch_size):
             waiting.pop(key, None)
             telemetry.set_queue(name, waiting=len(waiting), actors=count)
             rejected += any(is_reject(row) for row in rows)
@@ -163,20 +163,31 @@ def _queue(stage: str, waiting: Mapping[str, Any], actors: int) -> Iterator[None
         telemetry.set_queue(stage, waiting=0, actors=0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Pool:
+    """The actors of a stage."""
+
+    stage: type
+    arguments: dict[str, Any]
+    name: str
+    size: int
+    cpus: float
+    gpus: float
+
+
 def _results_of_all(
-    items: list[dict[str, Any]], *how: Any, passes: int = LARGEST_NUMBER_OF_PASSES
+    items: Sequence[dict[str, Any]], pool: _Pool, batch_size: int
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """`_results` of all items (`how`: its other arguments), and once more of those without any.
+    """`_results` of all items, and once more of those without any.
 
     An item without results went down with its worker: it broke it, or it was with one that did,
     or on a node that was lost. Passes go on while nodes are being lost.
     """
-    *how, batch_size = how
     waiting = {identity(item): item for item in items}
     deaths = WORKER_DEATHS_PER_ITEM
-    for number in range(passes):
+    for number in range(LARGEST_NUMBER_OF_PASSES):
         nodes = runtime.nodes_alive()
-        for key, rows in _results(list(waiting.values()), *how, batch_size, deaths):
+        for key, rows in _results(list(waiting.values()), pool, batch_size, deaths):
             if waiting.pop(key, None) is not None:
                 yield key, rows
         if not waiting or (number and nodes <= runtime.nodes_alive()):
@@ -185,20 +196,13 @@ def _results_of_all(
 
 
 def _results(
-    items: list[dict[str, Any]],
-    stage: type,
-    arguments: dict[str, Any],
-    name: str,
-    count: int,
-    cpus: float,
-    gpus: float,
-    batch_size: int,
-    deaths: int,
+    items: Sequence[dict[str, Any]], pool: _Pool, batch_size: int, deaths: int
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Keys and rows of the items whose worker did not die `deaths` times and once more."""
     import ray
 
     blocks = math.ceil(len(items) / batch_size)
-    size = min(blocks, count)
+    size = min(blocks, pool.size)
     data = ray.data.from_items(
         [{"packed": pickle.dumps(item)} for item in items], override_num_blocks=blocks
     )
@@ -207,12 +211,12 @@ def _results(
         warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
         mapped = data.map_batches(
             StageActor,
-            fn_constructor_args=(stage, arguments, name),
+            fn_constructor_args=(pool.stage, pool.arguments, pool.name),
             batch_size=batch_size,
             # One task per actor at a time: a death then costs only the item that caused it.
             compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
-            num_cpus=cpus if not gpus else None,
-            num_gpus=gpus or None,
+            num_cpus=None if pool.gpus else pool.cpus,
+            num_gpus=pool.gpus or None,
             max_restarts=-1,
             max_task_retries=deaths,
         )
