@@ -76,10 +76,14 @@ def gauss_newton_step(
         given = lower[crossing], change[crossing], stopped[crossing], wanted[crossing]
         change[crossing] = torch.where(held[crossing], 0.0, _with_stops(*given))
     inside = bounds.clamp(now + change) - now
-    # H + damping = L L'; what is held does not move.
-    curvature = (lower.mT @ inside.unsqueeze(-1)).squeeze(-1).square().sum(1)
-    curvature = curvature - damping * inside.square().sum(1)
-    decrease = -2.0 * (gradient * inside).sum(1) - curvature
+    along, length = (gradient * inside).sum(1), damping * inside.square().sum(1)
+    # (H + damping) change = -gradient, but for frames that met a bound.
+    decrease = length - along
+    bounded = stopped.any(1).nonzero().flatten()
+    if len(bounded):
+        # H + damping = L L'; what is held does not move.
+        curvature = (lower[bounded].mT @ inside[bounded].unsqueeze(-1)).square().sum((1, 2))
+        decrease[bounded] = length[bounded] - 2.0 * along[bounded] - curvature
     return GaussNewtonStep(inside, torch.where(usable.squeeze(1), decrease, torch.nan))
 
 
