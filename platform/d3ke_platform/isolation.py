@@ -56,6 +56,10 @@ class Isolated:
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
 
+    def start(self) -> None:
+        """Start the child if there is none: what fails here is no later call's fault."""
+        self._started("start")
+
     def call(self, method: str, *arguments: Any, **keywords: Any) -> Any:
         """Result of the object's method.
 

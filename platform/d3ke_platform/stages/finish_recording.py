@@ -77,6 +77,7 @@ class FinishRecording:
         there is nobody.
         """
         name = item["recording_id"]
+        self._child.start()
         try:
             return [self._child.call("finish", name)]
         except (NobodyError, ChildCrashedError, ChildTimeoutError, ChildMemoryError) as error:

@@ -39,6 +39,7 @@ from d3ke_platform.stages.scores_folder import (
     write_scored,
 )
 from d3ke_platform.stages.segment_files import SegmentWriter
+from d3ke_platform.stages.segment_runs import parts_of, runs
 from d3ke_platform.stages.step_clock import StepClock
 from d3ke_platform.stages.video_record import (
     VideoRecord,
@@ -81,6 +82,8 @@ class ScoreVideo:
             timeout_s=plan.timeout_s,
             memory_bytes=int(plan.memory_gb * 1e9),
         )
+        if plan.detector.model:
+            self._child.start()  # a model file that is none ends the job, not each video
 
     def __call__(self, item: dict[str, Any]) -> list[dict[str, Any]]:
         """Item: a video or, of one too long for one go, some of its segments.
@@ -126,7 +129,7 @@ class ScoreVideo:
         if self._plan.only_look or row["counts"] is not None:
             return row
         write_scored(self._plan.folder, recording)
-        parts = _parts(name, missing, self._plan.part_segments)
+        parts = parts_of(name, missing, self._plan.part_segments)
         if len(parts) > 1:
             return {**row, "parts": parts}
         seconds = self._score(recording, record, missing) if missing else {}
@@ -170,7 +173,12 @@ class ScoreVideo:
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         """An answer of the child; a crash or a hang is given another chance, in a new child."""
-        return self._patiently(lambda: next(_from_child(self._answer(method, *arguments))))
+
+        def once() -> Any:
+            self._child.start()
+            return next(_from_child(self._answer(method, *arguments)))
+
+        return self._patiently(once)
 
     def _answer(self, method: str, *arguments: Any) -> Iterator[Any]:
         yield self._child.call(method, *arguments)
@@ -270,7 +278,7 @@ class ScoreVideo:
 
             def once() -> None:
                 left = self._missing(recording, missing[0], missing[-1] + 1)
-                for first, last in _runs(left):
+                for first, last in runs(left):
                     self._stream(recording, job(first, last), clock)
 
             self._patiently(once)
@@ -315,6 +323,7 @@ class ScoreVideo:
         assert network is not None
         writer = SegmentWriter(self._plan.folder, recording, self._plan.dims, job.rule.people)
         waiting: deque[tuple[CropBatch, Any]] = deque()
+        self._child.start()
 
         def settle() -> None:
             batch, ticket = waiting.popleft()
@@ -353,30 +362,6 @@ def _from_child(answers: Iterator[T]) -> Iterator[T]:
         except Exception as error:
             raise _ChildError(error) from error
         yield answer
-
-
-def _runs(numbers: list[int]) -> list[tuple[int, int]]:
-    """Runs of consecutive numbers: the first and the one after the last."""
-    runs: list[tuple[int, int]] = []
-    for number in numbers:
-        if runs and runs[-1][1] == number:
-            runs[-1] = (runs[-1][0], number + 1)
-        else:
-            runs.append((number, number + 1))
-    return runs
-
-
-def _parts(name: str, missing: list[int], most: int) -> list[dict[str, Any]]:
-    """Items for runs of missing segments, none longer than `most`."""
-    pieces = [
-        (start, min(start + most, last))
-        for first, last in _runs(missing)
-        for start in range(first, last, most)
-    ]
-    return [
-        {"item": f"{name} {first}-{last}", "recording_id": name, "segments": (first, last)}
-        for first, last in pieces
-    ]
 
 
 def _frames_of(recording: ScoredVideo, segments: list[int]) -> int:

@@ -26,7 +26,7 @@ from d3ke_platform.schema import BOXES, RESULTS
 from d3ke_platform.stages.crop_network import LocalNetwork
 from d3ke_platform.stages.finish_recording import Finisher, FinishRecording, NobodyError
 from d3ke_platform.stages.score_plan import ScorePlan
-from d3ke_platform.stages.score_video import ScoreVideo, _parts, _runs
+from d3ke_platform.stages.score_video import ScoreVideo
 from d3ke_platform.stages.scores_folder import (
     exports_uri,
     read_scored,
@@ -35,6 +35,7 @@ from d3ke_platform.stages.scores_folder import (
     run_name,
 )
 from d3ke_platform.stages.segment_files import read_estimates
+from d3ke_platform.stages.segment_runs import parts_of, runs
 from d3ke_platform.stages.speed_sample import SpeedSample
 
 BOX = np.array([8.0, 4, 40, 44])
@@ -226,6 +227,11 @@ def test_trouble_that_is_not_the_videos_is_not_held_against_it(
     plan = replace(plan, part_segments=16)
     with pytest.raises(RuntimeError, match="is gone"):
         ScoreVideo(plan, network=Broken(network))(item(video, recording_id="v"))
+    # A child that cannot even start says nothing of the video.
+    stage = ScoreVideo(plan, network=network)
+    stage._child = Isolated(partial(HarmfulVideos), timeout_s=60.0)
+    with pytest.raises(TypeError, match="detector"):
+        stage(item(video, recording_id="v"))
     assert ScoreVideo(plan, network=network)(item(video, recording_id="v"))[0]["estimated"] == COUNT
 
 
@@ -296,8 +302,8 @@ def test_a_sample_tells_the_speed_and_writes_nothing(
 
 
 def test_names() -> None:
-    assert _runs([0, 1, 3, 4, 5, 9]) == [(0, 2), (3, 6), (9, 10)]
-    assert [p["segments"] for p in _parts("r", [0, 1, 2, 3, 7], 3)] == [(0, 3), (3, 4), (7, 8)]
+    assert runs([0, 1, 3, 4, 5, 9]) == [(0, 2), (3, 6), (9, 10)]
+    assert [p["segments"] for p in parts_of("r", [0, 1, 2, 3, 7], 3)] == [(0, 3), (3, 4), (7, 8)]
     assert recording_name({"uri": "a/b c\n.mp4"}, "0123456789") == "b_c_-01234567"
     assert recording_name({"uri": "x", "recording_id": "r"}, "k") == "r"
     identity = {"model": "0123456789abcdef", "gap_s": 0.5}
