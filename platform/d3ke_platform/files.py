@@ -14,7 +14,6 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, is_dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
@@ -26,75 +25,10 @@ import pyarrow.parquet as pq
 
 from d3ke.arrays import IntArray
 from d3ke.errors import InvalidInputError
-from d3ke_platform.errors import UnwritableError, UsageError
+from d3ke_platform.errors import UnwritableError
+from d3ke_platform.locations import Location, filesystem, is_uri, join, plain_reason
 
-Location = str | Path
 _BLOCK_BYTES = 4 << 20
-_GCS_RETRY_S = 60  # by default it tries for 15 minutes, also where credentials are missing
-_URI_OPTION = re.compile(r"\?(?:.*&)?(endpoint_override|region|scheme|access_key|secret_key)=")
-
-
-def is_uri(location: Location) -> bool:
-    """Whether the location has a scheme (s3://...) rather than being a local path."""
-    return "://" in str(location)
-
-
-def join(location: Location, *parts: str) -> str:
-    """Location below another one; an absolute or URI part replaces what is before it."""
-    result = str(location)
-    for part in parts:
-        result = part if is_uri(part) or part.startswith("/") else f"{result.rstrip('/')}/{part}"
-    return result
-
-
-def filesystem(location: Location) -> tuple[pafs.FileSystem, str]:
-    """pyarrow file system of a location and the path within it.
-
-    What follows the scheme is taken as it is written, as object names may hold blanks, percent
-    and question marks. Endpoint, region and credentials come from the environment
-    (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, ...).
-
-    Raises:
-        UsageError: no such scheme, or options in the URI.
-    """
-    if not is_uri(location):
-        return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(str(location)))
-    scheme, _, path = str(location).partition("://")
-    if option := _URI_OPTION.search(path):
-        raise UsageError(
-            f"{location}: {option[1]} is not taken from a location. Set the environment variables "
-            "AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-        )
-    if scheme == "file":
-        return pafs.LocalFileSystem(), f"/{path.lstrip('/')}"
-    bucket = path.partition("/")[0]
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-    try:
-        return _remote_system(scheme, bucket, endpoint), path
-    except (OSError, ValueError, pa.ArrowException) as error:
-        where = f" AWS_ENDPOINT_URL is {endpoint}." if endpoint and scheme == "s3" else ""
-        text = f"{scheme}://{bucket} cannot be reached ({_reason(error)}).{where}"
-        raise UsageError(f"{text} Locations are local paths, s3:// or gs://.") from error
-
-
-@lru_cache(maxsize=32)
-def _remote_system(scheme: str, bucket: str, endpoint: str) -> pafs.FileSystem:
-    """One client for all objects of a bucket: making one may ask for its region."""
-    if scheme == "s3":
-        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        protocol, _, host = endpoint.rpartition("://")
-        return pafs.S3FileSystem(
-            region=region or (None if endpoint else pafs.resolve_s3_region(bucket)),
-            endpoint_override=host.rstrip("/") or None,
-            scheme=protocol or None,
-            allow_delayed_open=True,  # what is small is put in one request
-            # The SDK's own 3 s and 3 attempts end jobs of hours over one busy minute.
-            connect_timeout=10,
-            request_timeout=60,
-            retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=5),
-        )
-    limit = f"?retry_limit_seconds={_GCS_RETRY_S}" if scheme in ("gs", "gcs") else ""
-    return pafs.FileSystem.from_uri(f"{scheme}://{bucket}{limit}")[0]
 
 
 def exists(location: Location) -> bool:
@@ -112,7 +46,7 @@ def _file_type(location: Location) -> Any:
     try:
         return system.get_file_info(path).type
     except OSError as error:
-        raise InvalidInputError(str(location), f"cannot be read ({_reason(error)})") from error
+        raise InvalidInputError(str(location), f"cannot be read ({plain_reason(error)})") from error
 
 
 def list_files(location: Location, suffix: str = "") -> list[str]:
@@ -132,7 +66,9 @@ def file_sizes(location: Location) -> dict[str, int]:
     try:
         found = [info for info in system.get_file_info(selector) if info.is_file]
     except OSError as error:
-        raise InvalidInputError(str(location), f"cannot be listed ({_reason(error)})") from error
+        raise InvalidInputError(
+            str(location), f"cannot be listed ({plain_reason(error)})"
+        ) from error
     visible = [info for info in found if not info.base_name.startswith(".")]
     return {prefix + info.path: info.size for info in sorted(visible, key=lambda i: i.path)}
 
@@ -150,7 +86,7 @@ def make_folder(location: Location) -> None:
             stream.write(b"")
         system.delete_file(probe)
     except (OSError, pa.ArrowException) as error:
-        raise UnwritableError(str(location), _reason(error)) from error
+        raise UnwritableError(str(location), plain_reason(error)) from error
 
 
 def remove(location: Location) -> None:
@@ -173,7 +109,7 @@ def write_bytes(location: Location, content: bytes) -> None:
             with system.open_output_stream(path) as stream:
                 stream.write(content)
     except (OSError, pa.ArrowException) as error:
-        raise UnwritableError(str(location), _reason(error)) from error
+        raise UnwritableError(str(location), plain_reason(error)) from error
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
@@ -191,7 +127,7 @@ def read_bytes(location: Location) -> bytes:
         with system.open_input_stream(path) as stream:
             return bytes(stream.read())
     except (OSError, pa.ArrowException) as error:
-        raise InvalidInputError(str(location), f"cannot be read ({_reason(error)})") from error
+        raise InvalidInputError(str(location), f"cannot be read ({plain_reason(error)})") from error
 
 
 def write_json(location: Location, content: Any) -> None:
@@ -258,7 +194,7 @@ def read_table(location: Location, columns: list[str] | None = None) -> pa.Table
         with system.open_input_file(path) as source:
             return pq.read_table(source, columns=columns)
     except (OSError, pa.ArrowException) as error:
-        raise InvalidInputError(str(location), f"cannot be read ({_reason(error)})") from error
+        raise InvalidInputError(str(location), f"cannot be read ({plain_reason(error)})") from error
 
 
 def count_rows(location: Location) -> int:
@@ -268,7 +204,7 @@ def count_rows(location: Location) -> int:
         with system.open_input_file(path) as source:
             return int(pq.read_metadata(source).num_rows)
     except (OSError, pa.ArrowException) as error:
-        raise InvalidInputError(str(location), f"cannot be read ({_reason(error)})") from error
+        raise InvalidInputError(str(location), f"cannot be read ({plain_reason(error)})") from error
 
 
 def group_sizes(location: Location) -> list[int]:
@@ -366,7 +302,7 @@ def _blocks(location: Location) -> Iterator[bytes]:
             while block := stream.read(_BLOCK_BYTES):
                 yield block
     except (OSError, pa.ArrowException) as error:
-        raise InvalidInputError(str(location), f"cannot be read ({_reason(error)})") from error
+        raise InvalidInputError(str(location), f"cannot be read ({plain_reason(error)})") from error
 
 
 def fingerprint(location: Location) -> str:
@@ -386,7 +322,7 @@ def fingerprint(location: Location) -> str:
             with system.open_input_file(path) as source:
                 tag = (source.metadata() or {}).get("ETag", b"")
     except OSError as error:
-        raise InvalidInputError(str(location), f"cannot be read ({_reason(error)})") from error
+        raise InvalidInputError(str(location), f"cannot be read ({plain_reason(error)})") from error
     return content_hash(f"{info.size} {info.mtime_ns} {tag!r}".encode())
 
 
@@ -431,9 +367,3 @@ def _replace_file(path: Path, write: Callable[[Path], Any]) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

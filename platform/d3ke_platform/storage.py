@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from d3ke_platform.data_set import DataSet, difference, read_rejects, write_rejects
 from d3ke_platform.files import (
-    Location,
     content_hash,
     count_rows,
     exists,
@@ -13,8 +12,6 @@ from d3ke_platform.files import (
     fingerprint,
     group_sizes,
     is_file,
-    is_uri,
-    join,
     list_files,
     local_path,
     make_folder,
@@ -31,6 +28,7 @@ from d3ke_platform.files import (
     write_json,
     write_table,
 )
+from d3ke_platform.locations import Location, is_uri, join
 from d3ke_platform.table_files import read_metadata, write_tables
 
 __all__ = [

@@ -14,16 +14,14 @@ import pyarrow.parquet as pq
 from d3ke.errors import InvalidInputError
 from d3ke_platform.errors import UnwritableError
 from d3ke_platform.files import (
-    Location,
-    filesystem,
     is_measured,
-    is_uri,
     leaf_name,
     local_path,
     plain,
     write_atomically,
     write_bytes,
 )
+from d3ke_platform.locations import Location, filesystem, is_uri
 
 
 def write_tables(

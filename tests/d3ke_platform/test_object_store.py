@@ -15,7 +15,7 @@ import pytest
 from object_store import S3Server, s3_server
 
 from d3ke.errors import InvalidInputError
-from d3ke_platform import files, storage
+from d3ke_platform import locations, storage
 from d3ke_platform.errors import UnwritableError, UsageError
 from d3ke_platform.pipelines.archive import list_archive
 from d3ke_platform.schema import REJECTS
@@ -95,8 +95,8 @@ def test_large_objects_are_there_whole_or_not_at_all(s3_server: S3Server, tmp_pa
     script = tmp_path / "write.py"
     script.write_text(
         textwrap.dedent(f"""
-        from d3ke_platform import files
-        system, path = files.filesystem({uri!r})
+        from d3ke_platform import locations
+        system, path = locations.filesystem({uri!r})
         stream = system.open_output_stream(path)
         for _ in range(4):
             stream.write(b"x" * (8 << 20))
@@ -179,7 +179,7 @@ def test_a_server_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_google_locations_are_made_the_same_way() -> None:
-    system, path = files.filesystem("gs://bucket/a b?c.mp4")
+    system, path = locations.filesystem("gs://bucket/a b?c.mp4")
     assert isinstance(system, pafs.GcsFileSystem)
     assert path == "bucket/a b?c.mp4"
     assert storage.join("gs://bucket/x", "y.mp4") == "gs://bucket/x/y.mp4"
