@@ -106,7 +106,7 @@ def test_tune(head: RayHead, data: str, run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "search" / "best.toml").is_file()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_the_code_may_be_a_zip_that_the_nodes_can_read(head: RayHead, tmp_path: Path) -> None:
     """As the RayJobs of cluster/kuberay have it, made as their first lines say."""
     if not (ROOT / ".git").exists():
@@ -119,7 +119,7 @@ def test_the_code_may_be_a_zip_that_the_nodes_can_read(head: RayHead, tmp_path: 
     assert "--frame.backbone" in outcome.stdout
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_wrong_setting_fails_the_job_with_one_clear_line(head: RayHead) -> None:
     outcome = submit(head, "jobs/train.py", "--recipe", "no_such_recipe")
     assert outcome.returncode != 0
