@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -176,7 +176,7 @@ class FrameTask:
         }
 
     def _estimates(
-        self, predict: Predict, rows: list[IntArray]
+        self, predict: Predict, rows: Iterable[IntArray]
     ) -> Iterator[tuple[FrameBatch, Estimate]]:
         """Validation samples, as they are, with their estimates."""
         for batch in self._validation.batches(rows, self._read_validation):

@@ -302,4 +302,4 @@ def cut_windows(samples: Samples, window: int, stride: int) -> tuple[IntArray, B
 def _windowed(target: Target, valid: Tensor) -> Target:
     """Labels [B*T,...] as those of windows [B,T,...]."""
     parts = (part if part is None else part.unflatten(0, valid.shape) for part in target)
-    return Target(*parts)._replace(valid=valid)
+    return Target._make(parts)._replace(valid=valid)

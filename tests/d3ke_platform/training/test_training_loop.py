@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 from toy_task import ToyJob, ToyTask, toy_settings
 
-from d3ke.errors import InvalidInputError
+from d3ke.errors import D3KEError, InvalidInputError
 from d3ke.losses import Target
+from d3ke_platform.storage import write_json
 from d3ke_platform.training import checkpoint as saved
 from d3ke_platform.training.checkpoint import load_progress, load_weights
 from d3ke_platform.training.failed_batch import named_tensors
@@ -24,6 +25,7 @@ from d3ke_platform.training.trainer import (
     choose_resources,
     fit,
     require_cpus_for_data,
+    train_on_worker,
 )
 from d3ke_platform.training.worker import LocalWorker
 
@@ -127,6 +129,15 @@ def test_pictures_come_every_few_epochs_and_at_the_end(tmp_path):
     assert drawn[3].endswith("toy_epoch_003_plain.jpg")
     run_loop(tmp_path / "none", toy_settings(pictures_every=1))
     assert not (tmp_path / "none" / "pictures").exists()
+
+
+def test_workers_that_are_started_again_find_what_one_met(tmp_path):
+    """Instead of meeting it once more, one of them alone."""
+    known = tmp_path / "run.failure.json"
+    write_json(known, {"error": "about 4 fit"})
+    found = train_on_worker({"failure": str(known)})
+    assert str(found) == "about 4 fit"
+    assert isinstance(found, D3KEError)
 
 
 def test_half_written_checkpoints_are_ignored(tmp_path):
