@@ -1,15 +1,12 @@
 """How long scoring an archive takes on a cluster, what it costs, and what gives out first.
 
-`plan` is arithmetic: rates, numbers of actors and files, bytes, against limits. `simulate` plays a
-job through, event by event: windows of videos, actors that start, items that are handed out one
-after the other, GPUs that all workers share; it finds what arithmetic misses (idle workers at the
-end of a window, starts). Figures of one's own machine come from `tests/benchmarks/capacity.py`;
-docs/scaling.md has the results.
+`plan` is arithmetic: rates, numbers of actors and files, bytes, against limits;
+`capacity_simulation` plays a job through. Figures of one's own machine come from
+`tests/benchmarks/capacity.py`; docs/scaling.md has the results.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 from dataclasses import dataclass, replace
 
@@ -144,7 +141,7 @@ class Job:
     """Jobs of their own, on equal parts of archive and cluster."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Limit:
     """One thing that can give out."""
 
@@ -192,9 +189,9 @@ class Outlook:
 
 # What is known of others' limits; docs/scaling.md says from where.
 RAY_ACTORS, RAY_NODES = 20_000, 3_000
-OPEN_CONNECTIONS = 65_536 / 2  # two of a process' file descriptors each
-FILES_OF_A_FILE_SYSTEM = 100e6
-FILE_SYSTEM_BYTES_PER_S = 10e9
+CONNECTIONS = 65_536 / 2  # two of a process' file descriptors each
+FILES = 100e6
+READING = 10e9
 DRIVER_BYTES = 64e9
 OBJECT_STORE_SHARE = 0.3
 
@@ -265,156 +262,59 @@ def _limits(
     rate: float,
     peak: float,
 ) -> tuple[Limit, ...]:
-    shards, nodes = job.shards, cluster.nodes
-    items = _items(archive, job)
+    """Everything that can give out; `peak` frames/s while videos are estimated, `rate` in all."""
+    return (
+        *_limits_of_control(archive, cluster, costs, job, workers=workers, rate=rate, peak=peak),
+        *_limits_of_nodes(archive, cluster, costs, job, workers=workers, peak=peak),
+        Limit("reading from one file system", peak * archive.bytes_per_frame, READING, "bytes/s"),
+        Limit("files of one file system", _files(archive, job), FILES, "files"),
+    )
+
+
+def _limits_of_control(
+    archive: Archive,
+    cluster: Cluster,
+    costs: Costs,
+    job: Job,
+    *,
+    workers: int,
+    rate: float,
+    peak: float,
+) -> tuple[Limit, ...]:
+    """What there is one of in each job: its driver and its Ray cluster."""
+    shards, items = job.shards, _items(archive, job)
     window = min(job.window_videos, archive.videos)
+    window_s = window * archive.video_frames / (rate / shards)
+    handed = peak / shards / archive.video_frames * items
+    remembered = window * items * costs.driver_bytes_per_item
+    talks_to = job.shared_out or cluster.gpus / shards
+    callers = workers * talks_to / cluster.gpus if cluster.gpus else 0.0
+    starts = _STARTS_OF_A_WINDOW * costs.start_s
+    return (
+        Limit("starts beside a window's work", starts, window_s, "s"),
+        Limit("items the driver hands out", handed, costs.handed_out_per_s, "1/s"),
+        Limit("driver memory", remembered, DRIVER_BYTES, "bytes"),
+        Limit("Ray actors", (workers + cluster.gpus) / shards, RAY_ACTORS, "actors"),
+        Limit("Ray nodes", cluster.nodes / shards, RAY_NODES, "nodes"),
+        Limit("connections of a network actor", callers, CONNECTIONS, "connections"),
+    )
+
+
+def _limits_of_nodes(
+    archive: Archive, cluster: Cluster, costs: Costs, job: Job, *, workers: int, peak: float
+) -> tuple[Limit, ...]:
+    """What each machine has."""
+    nodes, memory = cluster.nodes, cluster.memory_per_node
     per_node = workers / nodes
     crops = peak / nodes * job.crop_bytes if cluster.gpus and nodes > 1 else 0.0
-    read = peak * archive.bytes_per_frame
-    talks_to = job.shared_out or cluster.gpus / shards
-    callers = workers / shards * talks_to / (cluster.gpus / shards) if cluster.gpus else 0.0
+    carried = crops + peak * archive.bytes_per_frame / nodes
     ahead = per_node * job.batches_ahead * job.batch_size * job.crop_bytes if cluster.gpus else 0.0
-    starts = _STARTS_OF_A_WINDOW * costs.start_s
-    window_s = window * archive.video_frames / (rate / shards)
+    store = OBJECT_STORE_SHARE * memory
     return (
-        Limit(
-            name="starts beside a window's work",
-            use=starts,
-            most=window_s,
-            unit="s of starts / s of work",
-        ),
-        Limit(
-            name="items the driver hands out",
-            use=peak / shards / archive.video_frames * items,
-            most=costs.handed_out_per_s,
-            unit="1/s",
-        ),
-        Limit(
-            name="driver memory",
-            use=window * items * costs.driver_bytes_per_item,
-            most=DRIVER_BYTES,
-            unit="bytes",
-        ),
-        Limit(
-            name="Ray actors", use=(workers + cluster.gpus) / shards, most=RAY_ACTORS, unit="actors"
-        ),
-        Limit(name="Ray nodes", use=nodes / shards, most=RAY_NODES, unit="nodes"),
-        Limit(
-            name="connections of a network actor",
-            use=callers,
-            most=OPEN_CONNECTIONS,
-            unit="connections",
-        ),
-        Limit(
-            name="network of a node",
-            use=crops + read / nodes,
-            most=cluster.network_bytes_per_s,
-            unit="bytes/s",
-        ),
-        Limit(
-            name="object store of a node",
-            use=ahead,
-            most=OBJECT_STORE_SHARE * cluster.memory_per_node,
-            unit="bytes",
-        ),
-        Limit(
-            name="memory of a node",
-            use=per_node * costs.worker_bytes,
-            most=(1 - OBJECT_STORE_SHARE) * cluster.memory_per_node,
-            unit="bytes",
-        ),
-        Limit(
-            name="reading from one file system",
-            use=read,
-            most=FILE_SYSTEM_BYTES_PER_S,
-            unit="bytes/s",
-        ),
-        Limit(
-            name="files of one file system",
-            use=_files(archive, job),
-            most=FILES_OF_A_FILE_SYSTEM,
-            unit="files",
-        ),
+        Limit("network of a node", carried, cluster.network_bytes_per_s, "bytes/s"),
+        Limit("object store of a node", ahead, store, "bytes"),
+        Limit("memory of a node", per_node * costs.worker_bytes, memory - store, "bytes"),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Played:
-    """What `simulate` comes to."""
-
-    seconds: float
-    frames: int
-    worker_busy: float
-    """Share of the workers' time in which they had an item."""
-
-    @property
-    def frames_per_s(self) -> float:
-        """Of the whole job."""
-        return self.frames / self.seconds
-
-
-def simulate(
-    videos: list[int], *, workers: int, gpus: int, costs: Costs, job: Job, stages: int = 2
-) -> Played:
-    """Play a job through.
-
-    Args:
-        videos: frames of each video.
-        workers: workers that decode.
-        gpus: GPUs they share; 0: each worker has the network itself.
-        costs: of a frame and an item.
-        job: windows and parts.
-        stages: 1: videos are only estimated; 2: and finished.
-    """
-    clock = busy = 0.0
-    for first in range(0, len(videos), job.window_videos):
-        window = videos[first : first + job.window_videos]
-        whole = [frames for frames in window if frames <= job.part_frames]
-        long = [frames for frames in window if frames > job.part_frames]
-        parts = [
-            min(job.part_frames, frames - start)
-            for frames in long
-            for start in range(0, frames, job.part_frames)
-        ]
-        rounds = [[*whole, *([0] * len(long))], parts]
-        for items in rounds:
-            if items:
-                clock, worked = _round(items, clock, workers, gpus, costs, estimating=True)
-                busy += worked
-        if stages > 1:
-            clock, worked = _round(window, clock, workers, 0, costs, estimating=False)
-            busy += worked
-    return Played(
-        seconds=clock, frames=sum(videos), worker_busy=busy / (workers * clock) if clock else 0.0
-    )
-
-
-def _round(
-    items: list[int], clock: float, workers: int, gpus: int, costs: Costs, *, estimating: bool
-) -> tuple[float, float]:
-    """One stage over its items: when it ends, and the seconds that its workers had items."""
-    count = min(workers, len(items))
-    # Workers by when they are free; at first, when they have started.
-    free = [clock + costs.start_s] * count
-    ends: list[float] = []
-    handed, busy = clock + costs.start_s, 0.0
-    own_network = estimating and not gpus
-    alone = (costs.worker_s if estimating else costs.finish_s) + costs.network_s * own_network
-    for number, frames in enumerate(items):
-        handed += 1.0 / costs.handed_out_per_s
-        start = max(heapq.heappop(free), handed)
-        while ends and ends[0] <= start:
-            heapq.heappop(ends)
-        per_frame = alone
-        if estimating and gpus:
-            # Those that start at the same moment share the GPUs as well.
-            sharing = min(count, len(ends) + len(items) - number)
-            per_frame = max(alone, sharing / (gpus * costs.gpu_frames_per_s))
-        end = start + frames * per_frame
-        busy += end - start
-        heapq.heappush(free, end)
-        heapq.heappush(ends, end)
-    return max(free), busy
 
 
 def cpu_nodes_for(cluster: Cluster, costs: Costs) -> int:

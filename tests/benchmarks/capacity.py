@@ -45,9 +45,9 @@ from d3ke_platform.capacity import (  # noqa: E402
     Outlook,
     cpu_nodes_for,
     plan,
-    simulate,
     with_window,
 )
+from d3ke_platform.capacity_simulation import simulate  # noqa: E402
 from d3ke_platform.pipelines.ray_data import run_stage  # noqa: E402
 
 # Assumed, where there is no GPU to measure on: what this project asks of one H100 with ResNeXt-50

@@ -14,9 +14,9 @@ from d3ke_platform.capacity import (
     Job,
     cpu_nodes_for,
     plan,
-    simulate,
     with_window,
 )
+from d3ke_platform.capacity_simulation import simulate
 
 COSTS = Costs(
     decode_s=0.005,
