@@ -309,7 +309,7 @@ def forms(cluster: Cluster) -> Iterator[tuple[str, Job]]:
     """The job as it is by default, and as docs/scaling.md advises."""
     yield "default", Job()
     shards = math.ceil(cluster.cpus / WORKERS_OF_A_SHARD)
-    job = Job(segment_frames=8192, shared_out=8, shards=shards)
+    job = Job(segment_frames=8192, shards=shards)
     yield "advised", with_window(job, cluster.cpus // shards)
 
 
