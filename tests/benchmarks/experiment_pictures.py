@@ -28,22 +28,26 @@ def draw(experiments: Experiments, bundles: dict[str, Path], estimates: str) -> 
 
 
 def _bars(experiments: Experiments, bundles: dict[str, Path], estimates: str) -> None:
-    figure, axes = panels(1, 2, width=8.0, height=3.0)
+    figure, axes = panels(1, 2, width=9.0, height=3.0)
     found = {name: experiments.errors(bundle, estimates) for name, bundle in bundles.items()}
     first = next(iter(found.values()))
-    rows = [("labels", first["label"], COLORS["label"])]
-    rows += [("per frame", first["per_frame"], COLORS["per_frame"])]
-    rows += [(name, one["sequence"], COLORS["sequence"]) for name, one in found.items()]
-    names = [name for name, _, _ in rows]
-    colors = [color for _, _, color in rows]
-    for axis, what, text in (
-        (axes[0, 0], "mv_all", "Mean velocity of all angles, deg/s"),
-        (axes[0, 1], "mae_all", "Mean absolute error of all angles, deg"),
+    networks = [("per frame", first["per_frame"], COLORS["per_frame"])]
+    networks += [(name, one["sequence"], COLORS["sequence"]) for name, one in found.items()]
+    for axis, what, before, text in (
+        (axes[0, 0], "mv_all", ("labels", "label"), "Mean velocity of all angles, deg/s"),
+        (
+            axes[0, 1],
+            "velocity_error",
+            ("standing still", "mean_angle"),
+            "Error of the velocity of all angles, deg/s",
+        ),
     ):
+        rows = [(before[0], first[before[1]], COLORS[before[1]]), *networks]
         values = [getattr(row, what) for _, row, _ in rows]
+        names, colors = [name for name, _, _ in rows], [color for _, _, color in rows]
         bars = axis.bar(names, values, color=colors, width=0.65)
-        labels = [f"{v:.1f}" if what == "mv_all" else f"{v:.2f}" for v in values]
-        axis.bar_label(bars, labels, fontsize=8, padding=2)
+        axis.bar_label(bars, [f"{value:.1f}" for value in values], fontsize=8, padding=2)
+        axis.tick_params(axis="x", labelsize=8)
         axis.grid(axis="x", visible=False)
         title(axis, text)
     _save(figure, experiments.root / "velocity.jpg")
