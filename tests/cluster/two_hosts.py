@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +27,7 @@ HEAD, WORKER = "10.77.0.1", "10.77.0.2"
 GATEWAY = "10.77.0.254"  # nobody; Ray wants a default route to find out its own address
 GCS_PORT, DASHBOARD = 6379, "http://127.0.0.1:8265"
 OBJECT_STORE_BYTES = 200_000_000
-_TOOLS = ("ip", "unshare", "nsenter", "setpriv", "mount", "bash")
+_TOOLS = ("ip", "unshare", "nsenter", "setpriv", "taskset", "mount", "bash")
 _PATIENCE_S = 300.0
 
 # First process of a host. Bash collects the processes that lose their parent.
@@ -56,7 +56,7 @@ def unavailable() -> str:
     if os.geteuid() != 0:
         return "network namespaces need root"
     try:
-        with Namespace("probe") as one, Namespace("switch") as other:
+        with Namespace() as one, Namespace() as other:
             _connect(one, other)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         return f"network namespaces cannot be made here ({error})"
@@ -66,8 +66,9 @@ def unavailable() -> str:
 class Namespace:
     """Network, processes and mounts of their own; ended by `close` or with this process."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, cores: Collection[int] = ()) -> None:
+        """`cores`: of the machine, that what runs inside may use; none: all."""
+        self._cores = ",".join(map(str, cores))
         Path("/tmp/ray").mkdir(exist_ok=True)  # mounted over, never written
         self._process = subprocess.Popen(
             [
@@ -82,13 +83,14 @@ class Namespace:
         assert self._process.stdout is not None
         if self._process.stdout.readline().strip() != "ready":
             self.close()
-            raise RuntimeError(f"namespace {name} did not start")
+            raise RuntimeError("a namespace did not start")
         shown = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
         self.pid = int(shown)
 
     def enter(self, *command: str) -> list[str]:
         """The command, as one that runs inside."""
-        return ["nsenter", f"--target={self.pid}", "--net", "--mount", "--pid", "--", *command]
+        enter = ["nsenter", f"--target={self.pid}", "--net", "--mount", "--pid", "--", *command]
+        return ["taskset", "--cpu-list", self._cores, *enter] if self._cores else enter
 
     def ip(self, *arguments: str) -> None:
         """Run `ip` inside."""
@@ -167,7 +169,7 @@ class TwoHosts:
         self._environment = _environment(folder)
         self._jobs: list[Running] = []
         self._hosts: dict[str, Namespace] = {}
-        self._switch = Namespace("switch")
+        self._switch = Namespace()
         try:
             self._switch.ip("link", "add", "br0", "type", "bridge")
             self._switch.ip("link", "set", "br0", "up")
@@ -263,7 +265,10 @@ class TwoHosts:
 
     def _boot(self, address: str) -> None:
         """Make a host, plug it in and start Ray on it."""
-        host = self._hosts[address] = Namespace(address)
+        cores = sorted(os.sched_getaffinity(0))
+        half = len(cores) // 2  # of the machine's cores are each host's own, if it has two
+        own = cores[:half] if address == HEAD else cores[half : 2 * half]
+        host = self._hosts[address] = Namespace(own)
         _connect(host, self._switch, _port(address))
         self._switch.ip("link", "set", _port(address), "master", "br0", "up")
         host.ip("addr", "add", f"{address}/24", "dev", "eth0")

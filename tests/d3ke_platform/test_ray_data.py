@@ -59,7 +59,7 @@ def test_items_lost_with_their_workers_are_tried_alone_and_again_while_nodes_are
     """Item 5 never comes back; the passes in which a node is lost are given."""
     calls: list[tuple[list[int], int, int]] = []
 
-    def results(some: list[dict[str, Any]], stage: object, batch_size: int, deaths: int) -> Any:
+    def results(some: list[dict[str, Any]], batch_size: int, deaths: int) -> Any:
         calls.append(([item["x"] for item in some], batch_size, deaths))
         good = 4 if len(calls) == 1 else 5
         yield from ((item["item"], [item]) for item in some if item["x"] < good)
@@ -67,9 +67,8 @@ def test_items_lost_with_their_workers_are_tried_alone_and_again_while_nodes_are
     def nodes() -> frozenset[str]:
         return frozenset(map(str, set(range(1, 9)) - {n for n in lost_nodes if n <= len(calls)}))
 
-    monkeypatch.setattr(ray_data, "_results", results)
     monkeypatch.setattr(runtime, "nodes_alive", nodes)
-    found = list(ray_data._results_of_all(items(*range(6)), Fake, 3))
+    found = list(ray_data._results_of_all(items(*range(6)), results, 3))
     assert [int(key) for key, _ in found] == [0, 1, 2, 3, 4]
     assert calls[:2] == [
         ([0, 1, 2, 3, 4, 5], 3, ray_data.WORKER_DEATHS_PER_ITEM),

@@ -12,9 +12,9 @@ import pickle
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from d3ke_platform import runtime, telemetry
@@ -29,6 +29,7 @@ actors start elsewhere."""
 WORKER_DEATHS_ALONE, LARGEST_NUMBER_OF_PASSES = 1, 4
 ACTOR_STARTS_IN_VAIN = 3
 """Actors in a row that may die before they are ready, for want of memory or a network."""
+Results = Iterator[tuple[str, list[dict[str, Any]]]]
 _IDENTITY_KEYS = ("item", "recording_id", "trial_id", "unit", "subject", "uri")
 
 
@@ -67,8 +68,16 @@ def run_stage(
         _queue(name, waiting, count),
     ):
         rejected = 0
-        pool = _Pool(stage=stage, arguments=arguments, name=name, size=count, cpus=cpus, gpus=gpus)
-        for key, rows in _results_of_all(items, pool, batch_size):
+        run = partial(
+            _results,
+            stage=stage,
+            arguments=arguments,
+            name=name,
+            count=count,
+            cpus=cpus,
+            gpus=gpus,
+        )
+        for key, rows in _results_of_all(items, run, batch_size):
             waiting.pop(key, None)
             telemetry.set_queue(name, waiting=len(waiting), actors=count)
             rejected += any(is_reject(row) for row in rows)
@@ -163,31 +172,19 @@ def _queue(stage: str, waiting: Mapping[str, Any], actors: int) -> Iterator[None
         telemetry.set_queue(stage, waiting=0, actors=0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Pool:
-    """The actors of a stage."""
-
-    stage: type
-    arguments: dict[str, Any]
-    name: str
-    size: int
-    cpus: float
-    gpus: float
-
-
 def _results_of_all(
-    items: Sequence[dict[str, Any]], pool: _Pool, batch_size: int
-) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """`_results` of all items, and once more of those without any.
+    items: Sequence[dict[str, Any]], run: Callable[..., Results], batch_size: int
+) -> Results:
+    """What `run(items, batch_size, deaths)` gives, run again for items that it gave nothing for.
 
-    An item without results went down with its worker: it broke it, or it was with one that did,
-    or on a node that was lost. Passes go on while nodes are being lost.
+    Such an item went down with its worker: it broke it, or it was with one that did, or on a node
+    that was lost. Passes go on while nodes are being lost.
     """
     waiting = {identity(item): item for item in items}
     deaths = WORKER_DEATHS_PER_ITEM
     for number in range(LARGEST_NUMBER_OF_PASSES):
         nodes = runtime.nodes_alive()
-        for key, rows in _results(list(waiting.values()), pool, batch_size, deaths):
+        for key, rows in run(list(waiting.values()), batch_size, deaths):
             if waiting.pop(key, None) is not None:
                 yield key, rows
         if not waiting or (number and nodes <= runtime.nodes_alive()):
@@ -196,13 +193,22 @@ def _results_of_all(
 
 
 def _results(
-    items: Sequence[dict[str, Any]], pool: _Pool, batch_size: int, deaths: int
-) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Keys and rows of the items whose worker did not die `deaths` times and once more."""
+    items: list[dict[str, Any]],
+    batch_size: int,
+    deaths: int,
+    *,
+    stage: type,
+    arguments: dict[str, Any],
+    name: str,
+    count: int,
+    cpus: float,
+    gpus: float,
+) -> Results:
+    """Keys and ledger rows of items; one is given up after `deaths` + 1 workers died on it."""
     import ray
 
     blocks = math.ceil(len(items) / batch_size)
-    size = min(blocks, pool.size)
+    size = min(blocks, count)
     data = ray.data.from_items(
         [{"packed": pickle.dumps(item)} for item in items], override_num_blocks=blocks
     )
@@ -211,12 +217,12 @@ def _results(
         warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
         mapped = data.map_batches(
             StageActor,
-            fn_constructor_args=(pool.stage, pool.arguments, pool.name),
+            fn_constructor_args=(stage, arguments, name),
             batch_size=batch_size,
             # One task per actor at a time: a death then costs only the item that caused it.
             compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
-            num_cpus=None if pool.gpus else pool.cpus,
-            num_gpus=pool.gpus or None,
+            num_cpus=None if gpus else cpus,
+            num_gpus=gpus or None,
             max_restarts=-1,
             max_task_retries=deaths,
         )
