@@ -48,6 +48,7 @@ class ScoreLedger:
         name = row["recording_id"]
         self._steps.update(row["seconds"])
         self._totals["estimated"] += row["estimated"]
+        self._totals["missing"] -= row["estimated"] * row["part"]
         if name in self._open:
             self._open[name].items += row["counts"] is None and not row["part"]
             return []
@@ -71,6 +72,7 @@ class ScoreLedger:
             self._reject(row)
             return
         self._steps.update(row["seconds"])
+        self._unfinished -= 1
         self._finish(row["recording_id"], row["counts"], skipped=row["skipped"])
 
     def _finish(self, name: str, counts: Mapping[str, int], *, skipped: bool) -> None:
@@ -86,7 +88,7 @@ class ScoreLedger:
         name = self._names.get(row["item"], row["item"])
         if self._names.get(name, name) in self._names.values() and name not in self._open:
             return
-        self._open.pop(name, None)
+        self._unfinished -= self._open.pop(name, None) is not None
         self.rejects.append(row)
 
     def note(self, seconds: float) -> str:

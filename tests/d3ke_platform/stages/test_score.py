@@ -85,6 +85,7 @@ def test_a_video_is_one_line_of_the_ledger_whatever_becomes_of_its_parts() -> No
     assert (summary.scored, summary.skipped, summary.rejects) == (3, 1, 2)
     assert (summary.frames, summary.rows, summary.undetected_frames) == (20, 24, 4)
     assert summary.estimated_frames == 15
+    assert (summary.missing_frames, summary.unfinished) == (5, 0)
     assert summary.reject_reasons == {"crash": 1, "empty file": 1}
     assert summary.cost == 3.0
     assert summary.network_busy == 0.9
