@@ -214,7 +214,7 @@ def group_sizes(location: Location) -> list[int]:
         with system.open_input_file(path) as source:
             found = pq.read_metadata(source)
     except (OSError, pa.ArrowException) as error:
-        raise InvalidInputError(str(location), f"cannot be read ({_reason(error)})") from error
+        raise InvalidInputError(str(location), f"cannot be read ({plain_reason(error)})") from error
     return [found.row_group(index).num_rows for index in range(found.num_row_groups)]
 
 
@@ -233,7 +233,7 @@ def read_rows(location: Location, columns: list[str], rows: IntArray) -> pa.Tabl
             needed, at = np.unique(groups, return_inverse=True)
             table = file.read_row_groups(needed.tolist(), columns=columns)
     except (OSError, pa.ArrowException) as error:
-        raise InvalidInputError(str(location), f"cannot be read ({_reason(error)})") from error
+        raise InvalidInputError(str(location), f"cannot be read ({plain_reason(error)})") from error
     kept = np.array(sizes)[needed]
     firsts = np.cumsum(kept) - kept
     return table.take(firsts[at] + rows - (ends[groups] - np.array(sizes)[groups]))

@@ -42,8 +42,8 @@ def read_manifest(
     """
     table, rejects = _read_table(manifest)
     if "uri" not in table.column_names:
-        names = ", ".join(table.column_names)
-        raise UsageError(f"Manifest {manifest} has no column 'uri'. Its columns: {names}.")
+        columns = ", ".join(table.column_names)
+        raise UsageError(f"Manifest {manifest} has no column 'uri'. Its columns: {columns}.")
     location = manifest if storage.is_uri(manifest) else str(storage.local_path(manifest))
     folder = location.rpartition("/")[0] or "/"
     items: dict[str, dict[str, Any]] = {}

@@ -40,7 +40,8 @@ def display_matrix(frame: Any) -> np.ndarray | None:
     from av.sidedata.sidedata import SideDataContainer, Type
 
     # frame.side_data would be kept by the frame and keep the frame: such circles pile up frames.
-    data = SideDataContainer(frame).get(Type.DISPLAYMATRIX)
+    container: Any = SideDataContainer
+    data = container(frame).get(Type.DISPLAYMATRIX)
     if data is None or data.buffer_size < 36:
         return None
     return np.frombuffer(bytes(data), np.int32, 9).reshape(3, 3)

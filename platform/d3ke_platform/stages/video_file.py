@@ -146,7 +146,7 @@ def _open_container(path: str | Path, descriptor: int) -> Any:
         container = av.open(
             "fd:", container_options=options, options=_limits(), metadata_errors="replace"
         )
-    except (*decoding_errors(), ValueError, OSError) as error:
+    except (av.FFmpegError, EOFError, MemoryError, ValueError, OSError) as error:
         raise InvalidInputError(str(path), _unopened(descriptor, error)) from error
     if not container.streams:
         container.close()

@@ -90,8 +90,9 @@ class VideoIndex:
 
     def between(self, start_s: float, end_s: float) -> tuple[int, int]:
         """First frame and number of frames with start_s <= time < end_s; the number may be 0."""
-        first, after = np.searchsorted(self.times_s, [start_s, end_s])
-        return self.first + int(first), int(after - first)
+        first = int(np.searchsorted(self.times_s, start_s))
+        after = int(np.searchsorted(self.times_s, end_s))
+        return self.first + first, after - first
 
 
 def index_video(path: str | Path) -> VideoIndex:
