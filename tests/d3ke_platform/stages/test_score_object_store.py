@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def test_a_video_from_bucket_to_bucket(
     uri = f"{s3_server.bucket()}/in/a walk 50%.mp4"
     storage.write_bytes(uri, video.read_bytes())
     local = make_plan(random_bundle, tmp_path / "scores")
-    remote = make_plan(random_bundle, tmp_path / "unused", output=f"{s3_server.bucket()}/scores")
+    remote = replace(local, output=f"{s3_server.bucket()}/scores")
     found = {}
     for plan, place in ((local, str(video)), (remote, uri)):
         stage = ScoreVideo(plan)
