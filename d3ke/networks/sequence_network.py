@@ -16,6 +16,9 @@ from d3ke.networks.temporal_lstm import TemporalLSTM
 from d3ke.networks.temporal_transformer import TemporalTransformer
 
 PAPER_DROPOUT = {"transformer": 0.0, "lstm": 0.1, "tcn": 0.25}
+FEATURE_FRAMES = 1024
+"""Frames whose skeletons are computed at a time where no gradient is asked for: an hour's at once
+take 3 GB, more than everything else that scoring an hour of video holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +120,16 @@ class SequenceNetwork(nn.Module):
 
     def features(self, estimate: Estimate) -> Float[Tensor, "B T F"]:
         """Input features of every frame: metres, factors, matrix entries, radians; all about 1."""
+        frames = estimate.coordinates.shape[1]
+        if torch.is_grad_enabled() or frames <= FEATURE_FRAMES:
+            return self._features(estimate)
+        parts = [
+            self._features(Estimate(*(v[:, start : start + FEATURE_FRAMES] for v in estimate)))
+            for start in range(0, frames, FEATURE_FRAMES)
+        ]
+        return torch.cat(parts, dim=1)
+
+    def _features(self, estimate: Estimate) -> Float[Tensor, "B T F"]:
         pose = self.head.pose(estimate)
         parts = (
             pose.joint_centers.flatten(-2),

@@ -161,3 +161,14 @@ def test_wrong_settings_are_refused() -> None:
         SequenceNetworkConfig(width=30)
     with pytest.raises(InvalidInputError, match="dropout"):
         SequenceNetworkConfig(dropout=1.5)
+
+
+def test_long_recordings_are_described_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = awaken(build("transformer"))
+    estimate, valid = random_estimate(2, 30), torch.ones(2, 30, dtype=torch.bool)
+    with torch.no_grad():
+        whole = network(estimate, valid)
+        monkeypatch.setattr("d3ke.networks.sequence_network.FEATURE_FRAMES", 7)
+        pieces = network(estimate, valid)
+    for first, second in zip(whole, pieces, strict=True):
+        torch.testing.assert_close(second, first, atol=1e-5, rtol=0)

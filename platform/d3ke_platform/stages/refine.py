@@ -18,7 +18,7 @@ from d3ke_platform.stages.body_outline import outline_points
 from d3ke_platform.stages.estimate import CropGeometry, EstimateArrays
 
 Columns = Mapping[str, np.ndarray]
-BLOCK_ROWS = 8192
+BLOCK_ROWS = 4096
 """Rows that a sequence network refines at a time: memory does not follow the recording."""
 
 

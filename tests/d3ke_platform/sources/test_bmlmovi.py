@@ -179,7 +179,7 @@ def test_markers_land_on_the_person_in_every_frame(made: tuple[MadeUnit, Path]) 
         for frame, box in zip(pictures, boxes["box"], strict=True):
             bright = frame.image[..., 0] > (made_up.DARK + made_up.BRIGHT) / 2
             near = cv2.dilate(bright.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-            markers = labels.reordered(names).positions[4 * frame.index]
+            markers = labels.reordered(names).positions[4 * (frame.index - row["first_frame"])]
             columns, rows = np.rint(project(camera_of(row), markers)).astype(int).T
             assert near[rows, columns].all()
             seen_rows, seen_columns = np.nonzero(bright)

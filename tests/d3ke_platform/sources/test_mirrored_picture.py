@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from d3ke.camera import Camera
+from d3ke.draws import Draws
 from d3ke.kinematics import MarkerSet, inverse_kinematics, scale_subject
 from d3ke.losses import Target
 from d3ke.mirroring import Mirror
@@ -88,7 +89,7 @@ def test_mirrored_labels_lie_on_the_mirrored_person(person, tmp_path: Path) -> N
         torch.from_numpy(silhouette)[None, None].expand(1, 3, -1, -1),
         torch.from_numpy(camera.intrinsics.copy()).float()[None],
         target,
-        torch.Generator().manual_seed(0),
+        Draws(torch.Generator().manual_seed(0)),
         1.0,
     )
     place = camera.rotation @ pelvis + camera.translation

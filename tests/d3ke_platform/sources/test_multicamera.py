@@ -223,7 +223,7 @@ def test_bad_trials_are_rejected_with_their_reasons(workshop: Workshop) -> None:
     workshop.run()
     assert {row["trial_id"] for row in workshop.trials} == {"s1_good"}
     reasons = {
-        "s1_single": "has 1 videos",
+        "s1_single": "videos: videos of 1 cameras",
         "s1_stranger": "gopro.mp4: has no camera in Calib.toml",
         "s1_long": "differ in length by 7 frames: cam01.mp4 12, cam02.mp4 19",
         "s1_other": "does not hold calibrated cameras (KeyError",
