@@ -17,6 +17,7 @@ from fake_data import make_data_set
 from tuning_cases import EPOCHS, make_search, toy_job, tune_settings
 
 from d3ke_platform import cli
+from d3ke_platform.training.checkpoint import finished_checkpoints
 from d3ke_platform.training.run_folder import RunMismatchError
 from d3ke_platform.training.settings import TrainSettings
 from d3ke_platform.tuning.search import Observer
@@ -72,9 +73,8 @@ def kill_in_the_middle(folder, trials):
         assert process.poll() is None
         records = records_on_disk(folder).values()
         begun = [r["number"] for r in records if r["state"] == "running"]
-        checkpoint = "last/progress.json"
         return len(records) - len(begun) >= 2 and any(
-            (folder / "trials" / f"{number:04d}" / checkpoint).exists() for number in begun
+            finished_checkpoints(folder / "trials" / f"{number:04d}") for number in begun
         )
 
     try:

@@ -43,7 +43,9 @@ def train(one, *, kill_at=None):
 
 
 def without_times(row):
-    return {k: v for k, v in row.items() if not k.endswith("_s") and k != "stage"}
+    """What was measured; a search draws no pictures."""
+    other = ("stage", "pictures")
+    return {k: v for k, v in row.items() if not k.endswith("_s") and k not in other}
 
 
 def test_every_epoch_is_a_result_with_the_lowest_error_so_far(tmp_path):
