@@ -63,7 +63,26 @@ def unavailable() -> str:
     return ""
 
 
-class Namespace:
+class Closing:
+    """A context that closes itself at its end."""
+
+    def close(self) -> None:
+        """End everything that was started."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Namespace(Closing):
     """Network, processes and mounts of their own; ended by `close` or with this process."""
 
     def __init__(self, cores: Collection[int] = ()) -> None:
@@ -100,17 +119,6 @@ class Namespace:
         """End every process inside at once, as a power cut would."""
         self._process.kill()
         self._process.wait()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Running:
@@ -154,7 +162,7 @@ class Running:
         self._process.wait()
 
 
-class TwoHosts:
+class TwoHosts(Closing):
     """A Ray head and a Ray worker node, each a host of its own, with token authentication.
 
     Ray is started again whenever it ends, as systemd or Kubernetes would; on a loaded machine it
@@ -251,17 +259,6 @@ class TwoHosts:
         for host in (*self._hosts.values(), self._switch):
             host.close()
         self._hosts.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _boot(self, address: str) -> None:
         """Make a host, plug it in and start Ray on it."""
