@@ -145,15 +145,21 @@ class Isolated:
         return self._connection
 
     def _receive(self, connection: Connection, method: str, timeout_s: float) -> tuple[str, Any]:
-        started = time.monotonic()
+        deadline = time.monotonic() + timeout_s
+        while not connection.poll(1.0):
+            if time.monotonic() > deadline:
+                raise self._timed_out(method, timeout_s)
+        # A child can also die or stop in the middle of an answer.
+        watch = threading.Timer(max(timeout_s, 1.0), self._kill)
+        watch.start()
         try:
-            while not connection.poll(1.0):
-                if time.monotonic() - started > timeout_s:
-                    self.close()
-                    raise ChildTimeoutError(self._name(method), timeout_s)
             kind, content = connection.recv()
-        except (EOFError, ConnectionError) as error:
+        except (EOFError, OSError) as error:
+            if watch.finished.is_set():
+                raise self._timed_out(method, timeout_s) from error
             raise self._crashed(method) from error
+        finally:
+            watch.cancel()
         if kind != _ERROR:
             return kind, content
         failure, text = content
@@ -162,6 +168,14 @@ class Isolated:
             self.close()  # what it holds is not known
         failure.add_note(text)
         raise failure
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+
+    def _timed_out(self, method: str, timeout_s: float) -> ChildTimeoutError:
+        self.close()
+        return ChildTimeoutError(self._name(method), timeout_s)
 
     def _crashed(self, method: str) -> ChildCrashedError:
         status = None

@@ -52,11 +52,20 @@ class Fragile:
         time.sleep(0.5)  # what has been made but not sent is lost in a crash
         getattr(self, fault)()
 
+    def break_an_answer(self, fault: str) -> Iterator[bytes]:
+        yield b"1"
+        yield bytes(50_000_000)  # more than a pipe holds: it is being sent when the fault comes
+        time.sleep(0.5)
+        getattr(self, fault)()
+
     def value(self) -> int:
         return self._value
 
     def fill(self, size_bytes: int) -> int:
         return len(bytearray(size_bytes))
+
+    def stop(self) -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
 
     def hang(self) -> None:
         """Native code that never comes back: signals of Python are not handled."""

@@ -117,6 +117,21 @@ def test_a_stream_that_fails_has_given_what_came_before(
     assert list(isolated.stream("count", 2)) == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("fault", "error"), [("leave", ChildCrashedError), ("stop", ChildTimeoutError)]
+)
+def test_an_answer_that_breaks_off_in_its_middle(
+    isolated: Isolated, fault: str, error: type[Exception]
+) -> None:
+    isolated._timeout_s = 3.0
+    items = isolated.stream("break_an_answer", fault)
+    assert next(items) == b"1"
+    time.sleep(1.5)
+    with pytest.raises(error):
+        next(items)
+    assert isolated.call("add", 1) == 2
+
+
 def test_a_stream_that_is_left_ends_the_child(isolated: Isolated) -> None:
     pid = isolated.call("pid")
     items = isolated.stream("count", 1000)
