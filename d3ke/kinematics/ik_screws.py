@@ -12,7 +12,8 @@ from d3ke.arrays import IntArray
 from d3ke.kinematics.ik_coefficients import Coefficients, NodeDerivatives
 from d3ke.skeleton.drive import Drive
 from d3ke.skeleton.folding import Folding
-from d3ke.skeleton.rows import Constant, RowSum, apply_rows, over_batch
+from d3ke.skeleton.joint_axes import JointAxes
+from d3ke.skeleton.rows import Constant, RowSum, apply_rows
 from d3ke.skeleton.tree import LocalFrames
 
 WEIGHT, FIRST, SECOND = slice(0, 1), slice(1, 4), slice(4, 10)
@@ -34,9 +35,9 @@ class CoordinateScrews:
     def __init__(self, drive: Drive, folding: Folding, nodes: NodeDerivatives) -> None:
         self._angles = Coefficients("angle", drive, nodes)
         self._slides = Coefficients("slide", drive, nodes)
+        self._axes = JointAxes(folding)
         self._count = len(folding.segments)
         self._free_count = nodes.free_count
-        slides = [slide for segment in folding.segments for slide in segment.slides]
         segments, coordinates, ranks = _driven(self._angles, self._slides, folding)
         pairs = _pairs(segments, coordinates, self._free_count)
         number = {pair: index for index, pair in enumerate(pairs)}
@@ -45,19 +46,12 @@ class CoordinateScrews:
         ]
         self._sum_pairs = RowSum("pairs", np.array(owners, dtype=np.int64), len(pairs))
         pair_segments = np.array([segment for segment, _ in pairs], dtype=np.int64)
-        moved = ancestry(folding)[np.ix_(pair_segments, pair_segments)]
+        moved = folding.ancestry[np.ix_(pair_segments, pair_segments)]
         below = moved & _outwards(np.array(owners, dtype=np.int64), 5 * segments + ranks)
         extra = pairs[self._free_count :]
         self._extra = len(extra)
         places, entries = _extra_entries(pairs, self._free_count)
         self.arrays: dict[str, Any] = {
-            "parents": folding.parents,
-            "axes": np.array([s.axes for s in folding.segments]).swapaxes(0, 1).copy(),
-            "slide_signs": np.array([-1.0 if s.outboard else 1.0 for s in slides]),
-            "slide_carriers": np.array(
-                [s.segment if s.outboard else folding.segments[s.segment].parent for s in slides],
-                dtype=np.int64,
-            ),
             "pair_segments": pair_segments,
             "moved_below": np.tril(moved[: self._free_count, : self._free_count]).astype(float),
             "below": below.astype(float),
@@ -67,6 +61,7 @@ class CoordinateScrews:
             "extra_entries": entries,
         }
         self.arrays |= self._sum_pairs.arrays | self._angles.arrays | self._slides.arrays
+        self.arrays |= self._axes.arrays
 
     def __call__(
         self,
@@ -78,17 +73,9 @@ class CoordinateScrews:
         scales: Tensor | None,
     ) -> Tensor:
         """[P, 6, B], ground frame, about its origin."""
-        inboard = rotations.index_select(0, constant("parents"))
-        first, second, third = over_batch(constant("axes"), 1).unbind(0)
-        axes = torch.cat(
-            [
-                apply_rows(inboard, first),
-                apply_rows(inboard, apply_rows(local.first_turns, second)),
-                apply_rows(rotations, third),
-            ]
-        )
-        origins = positions.index_select(0, constant("parents"))
-        origins = origins + apply_rows(inboard, local.joint_origins)
+        second = self._axes.second(constant, local)
+        axes = self._axes.turning(constant, second, rotations)
+        origins = self._axes.origins(constant, local.joint_origins, rotations, positions)
         chosen = constant("angle_entry_values")
         turning = axes.index_select(0, chosen)
         centers = origins.index_select(0, chosen % self._count)
@@ -101,9 +88,7 @@ class CoordinateScrews:
     def _sliding(
         self, constant: Constant, rotations: Tensor, nodes: Tensor | None, scales: Tensor | None
     ) -> Tensor:
-        carriers = rotations.index_select(0, constant("slide_carriers"))
-        signed = constant("slide_directions") * constant("slide_signs").unsqueeze(-1)
-        along = apply_rows(carriers, over_batch(signed, 1))
+        along = self._axes.sliding(constant, rotations)
         along = along.index_select(0, constant("slide_entry_values"))
         along = along * self._slides(constant, nodes, scales).unsqueeze(1)
         return torch.cat([torch.zeros_like(along), along], 1)
@@ -175,16 +160,6 @@ def from_root_outwards(drive: Drive, folding: Folding, nodes: NodeDerivatives) -
     order = np.argsort(-places, kind="stable")
     first[coordinates[order]] = places[order]
     return np.argsort(first, kind="stable")
-
-
-def ancestry(folding: Folding) -> np.ndarray:
-    """[S, S] True where the column's segment is the row's or carries it; ground carries nothing."""
-    count = len(folding.segments)
-    result = np.eye(count, dtype=bool)
-    for segment in range(1, count):
-        result[segment] |= result[folding.segments[segment].parent]
-    result[:, 0] = False
-    return result
 
 
 def _pairs(segments: IntArray, coordinates: IntArray, free_count: int) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from d3ke.arrays import FloatArray, IntArray
 from d3ke.kinematics.ik_coefficients import Coefficients, NodeDerivatives
-from d3ke.kinematics.ik_screws import CoordinateScrews, ancestry, from_root_outwards
+from d3ke.kinematics.ik_screws import CoordinateScrews, from_root_outwards
 from d3ke.skeleton import Skeleton
 from d3ke.skeleton.constants import PackedConstants
 from d3ke.skeleton.drive import Drive
@@ -107,7 +107,7 @@ class MarkerSystem(nn.Module):
             "loaded_offsets": loaded_offsets(offset_rows(loaded)),
             "free": self.free,
             "coupled_index": np.array(self.coupled, dtype=np.int64),
-            "carried": ancestry(folding).T.astype(float),
+            "carried": folding.ancestry.T.astype(float),
             "task_weights": task_weights,
             "coupled_entry_place": self._coupled_slopes.values * len(free)
             + self._coupled_slopes.coordinates,
@@ -224,7 +224,7 @@ class MarkerSystem(nn.Module):
         """The arrays by name. Some hundred views, kept from call to call for their time counts."""
         key = like.dtype, like.device
         if key not in self._named:
-            self._named[key] = self.constants(like.dtype)
+            self._named[key] = self.constants.every(like.dtype).__getitem__
         return self._named[key]
 
     def _scaled(self, constant: Constant, scales: Tensor | None) -> tuple[Tensor | None, Tensor]:

@@ -27,8 +27,7 @@ class PackedConstants(nn.Module):
         super().__init__()
         numbers = {n: a for n, a in arrays.items() if np.issubdtype(a.dtype, np.floating)}
         indices = {n: a for n, a in arrays.items() if n not in numbers}
-        self._numbers = {name: array.shape for name, array in numbers.items()}
-        self._indices = {name: array.shape for name, array in indices.items()}
+        self._numbers, self._indices = _places(numbers), _places(indices)
         packed = _packed(numbers, np.float64)
         self.register_buffer("float64", packed, persistent=False)
         self.register_buffer("float32", packed.float(), persistent=False)
@@ -37,8 +36,20 @@ class PackedConstants(nn.Module):
     def forward(self, dtype: torch.dtype) -> Callable[[str], Tensor]:
         """The arrays by name, floating-point ones in `dtype` (float32 or float64)."""
         numbers = self.float64 if dtype == torch.float64 else self.float32
-        named = _named(numbers, self._numbers) | _named(self.int64, self._indices)
-        return named.__getitem__
+
+        def named(name: str) -> Tensor:
+            is_index = name in self._indices
+            start, shape = (self._indices if is_index else self._numbers)[name]
+            # Not split: its pieces would be kept for the backward pass, each for itself.
+            packed = self.int64 if is_index else numbers
+            return packed.narrow(0, start, math.prod(shape)).view(shape)
+
+        return named
+
+    def every(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """All arrays, for one who calls by name more often than once."""
+        named = self(dtype)
+        return {name: named(name) for name in [*self._numbers, *self._indices]}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedConstants:
         """Follow the module to another device, but never to another precision."""
@@ -53,6 +64,7 @@ def _packed(arrays: Mapping[str, np.ndarray], dtype: type) -> Tensor:
     return torch.from_numpy(np.concatenate(flat).astype(dtype))
 
 
-def _named(packed: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    parts = packed.split([math.prod(shape) for shape in shapes.values()]) if shapes else ()
-    return {name: p.view(shape) for (name, shape), p in zip(shapes.items(), parts, strict=True)}
+def _places(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[int, tuple[int, ...]]]:
+    """Where each array starts in the packed one, and its shape."""
+    starts = np.cumsum([0, *(array.size for array in arrays.values())]).tolist()
+    return {name: (starts[i], array.shape) for i, (name, array) in enumerate(arrays.items())}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from d3ke.arrays import IntArray
+from d3ke.arrays import BoolArray, IntArray
 from d3ke.errors import UnsupportedModelError
 from d3ke.skeleton.functions import CoordinateFunction
 from d3ke.skeleton.skeleton import GROUND, Skeleton
@@ -95,6 +95,16 @@ class Folding:
     def depths(self) -> Indices:
         """[S] joints between each segment and ground, ascending."""
         return np.array([segment.depth for segment in self.segments], dtype=np.int64)
+
+    @property
+    def ancestry(self) -> BoolArray:
+        """[S, S] True where the column's segment is the row's or carries it; ground carries
+        nothing."""
+        result = np.eye(len(self.segments), dtype=bool)
+        for index, segment in enumerate(self.segments[1:], 1):
+            result[index] |= result[segment.parent]
+        result[:, 0] = False
+        return result
 
     def selected(self, bodies: IntArray, joints: IntArray, markers: IntArray) -> Folding:
         """Only these rows, in this order, and the segments between them and ground."""

@@ -10,25 +10,20 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from d3ke.errors import InvalidInputError
+from d3ke.skeleton.carried import Carried, CarriedRows, Moves
 from d3ke.skeleton.constants import PackedConstants
 from d3ke.skeleton.drive import Drive
 from d3ke.skeleton.folding import Folding, Terms, fold
 from d3ke.skeleton.layer_checks import can_look, check_shapes, check_values
 from d3ke.skeleton.offsets import ScaledOffsets, loaded_offsets
 from d3ke.skeleton.rows import (
-    Constant,
-    RowTake,
-    apply_rows,
     batch_first,
     batch_last,
-    multiply_rows,
     over_batch,
 )
 from d3ke.skeleton.skeleton import Skeleton
-from d3ke.skeleton.tree import SegmentTree
 
 
 class Pose(NamedTuple):
@@ -50,7 +45,9 @@ class SkeletalModelLayer(nn.Module):
     state; the constants are kept exact whatever the module is cast to, and the result has the
     dtype of the coordinates (float32 for bfloat16 and float16). The tree is walked by pointer
     doubling: log2(depth) products over all joints at once. Nothing in it is a matrix
-    multiplication kernel, so TF32 and autocast do not touch the positions.
+    multiplication kernel, so TF32 and autocast do not touch the positions. Eager, it can be
+    differentiated in any mode and any number of times; under torch.compile it has an adjoint of
+    its own (`CarriedRows`).
     """
 
     def __init__(
@@ -99,17 +96,11 @@ class SkeletalModelLayer(nn.Module):
         columns = {int(coordinate): column for column, coordinate in enumerate(index)}
         self._drive = Drive(skeleton, folding, columns, skeleton.coordinate_defaults)
         self._offsets = ScaledOffsets(offset_rows(folding), len(skeleton.bodies))
-        self._tree = SegmentTree(folding)
-        rows_of_points = [folding.body_segments, folding.joint_segments, folding.marker_segments]
-        self._take_points = RowTake("points", np.concatenate(rows_of_points), self._tree.count)
-        self._take_bodies = RowTake("bodies", folding.body_segments, self._tree.count)
+        self._rows = CarriedRows(folding)
         self._has_root = folding.root_segment >= 0
         self.constants = PackedConstants(
             {"loaded_offsets": loaded_offsets(offset_rows(loaded))}
-            | {"body_rotations": folding.body_rotations}
-            | self._take_bodies.arrays
-            | self._take_points.arrays
-            | self._tree.arrays
+            | self._rows.arrays
             | self._drive.arrays
             | self._offsets.arrays
         )
@@ -134,15 +125,6 @@ class SkeletalModelLayer(nn.Module):
         if self._check_values and can_look():
             self._batch(*arguments)
             check_values(*arguments, self.coordinates, self.scaled_bodies)
-        if torch.compiler.is_compiling() and torch.is_grad_enabled():
-            # Compiled, computing again in the backward pass costs less than keeping and passing
-            # some eighty small tensors, at batch 1 above all.
-            return checkpoint(self._forward, *arguments, use_reentrant=False)
-        return self._forward(*arguments)
-
-    def _forward(
-        self, coordinates: Tensor, scales: Tensor | None, root_rotation: Tensor | None
-    ) -> Pose:
         batch = self._batch(coordinates, scales, root_rotation)
         dtype = torch.promote_types(coordinates.dtype, torch.float32)
         constant = self.constants(dtype)
@@ -158,9 +140,9 @@ class SkeletalModelLayer(nn.Module):
             offsets = self._offsets(constant, factors)
         angles, slides = self._drive(constant, sources, padded)
         root = None if root_rotation is None else self._root_rows(root_rotation.to(dtype), rank)
-        local = self._tree.local_frames(constant, angles, slides, offsets, root)
-        rotations, positions = self._tree.walk(constant, local.rotations, local.positions)
-        return self._pose(constant, rotations, positions, offsets, batch)
+        by_autograd = not (torch.compiler.is_compiling() and torch.is_grad_enabled())
+        carry = self._rows if by_autograd else self._rows.compiled
+        return self._pose(carry(constant, Moves(angles, slides, offsets, root)), batch)
 
     def _batch(self, coordinates: Any, scales: Any, root_rotation: Any) -> torch.Size:
         """The batch shape of the result, of whatever was given."""
@@ -179,24 +161,12 @@ class SkeletalModelLayer(nn.Module):
             )
         return batch_last(root_rotation, 2, batch_rank)
 
-    def _pose(
-        self,
-        constant: Constant,
-        rotations: Tensor,
-        positions: Tensor,
-        offsets: Tensor,
-        batch: torch.Size,
-    ) -> Pose:
-        carriers = self._take_points(constant, rotations)
-        points = apply_rows(carriers, offsets[2 * self._tree.count :])
-        points = points + self._take_points(constant, positions)
-        points = batch_first(points.expand(-1, -1, *batch), 2)
+    def _pose(self, carried: Carried, batch: torch.Size) -> Pose:
+        points = batch_first(carried.points.expand(-1, -1, *batch), 2)
         sizes = [len(self.bodies), len(self.joints), len(self.markers)]
         bodies, joints, markers = points.split(sizes, -2)
-        carriers = self._take_bodies(constant, rotations)
-        fixed = over_batch(constant("body_rotations"), rotations.ndim - 3)
-        turned = multiply_rows(carriers, fixed).expand(-1, -1, -1, *batch)
-        return Pose(joints, markers, batch_first(turned, 3), bodies)
+        turned = batch_first(carried.body_rotations.expand(-1, -1, -1, *batch), 3)
+        return Pose(joints, markers, turned, bodies)
 
 
 def _chosen(names: Sequence[str] | None, every: tuple[str, ...]) -> tuple[str, ...]:

@@ -131,6 +131,10 @@ class RowTake:
         tables = self._sum.tables(constant)
         return kind.apply(rows, constant(self._name), *tables)
 
+    def gradient(self, constant: Constant, rows: Tensor) -> Tensor:
+        """[count, ...]: the adjoint, sums of rows [len(index), ...]."""
+        return self._sum(constant, rows)
+
 
 class _Take(torch.autograd.Function):
     """rows -> rows[index]; its adjoint is `_Sum`, whose adjoint is this again: any derivative."""

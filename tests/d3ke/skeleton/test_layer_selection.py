@@ -147,8 +147,8 @@ def test_leg_markers_need_only_the_segments_of_the_legs() -> None:
     names = ("RKNE", "RANK", "RHEE", "RTOE", "LKNE", "LANK", "LHEE", "LTOE")
     legs = SkeletalModelLayer(SKELETON, bodies=[], joints=[], markers=names)
     # Ground, pelvis, and at each side thigh, shank, talus, calcaneus and toes.
-    assert legs._tree.count == 12
-    assert LAYER._tree.count > 3 * legs._tree.count
+    assert legs._rows.tree.count == 12
+    assert LAYER._rows.tree.count > 3 * legs._rows.tree.count
     coordinates, scales = _inputs(3)
     index = SKELETON.index_of("marker", names)
     for more in ((), (scales,)):

@@ -209,18 +209,32 @@ def test_gpu_equals_cpu() -> None:
 
 COMPILED = """
 import torch
+from d3ke.rotations import rotation_6d_to_matrix
 from d3ke.skeleton import SkeletalModelLayer, Skeleton
 layer = SkeletalModelLayer(Skeleton.full_body())
 compiled = torch.compile(layer, fullgraph=True)
-coordinates = torch.rand(4, 95, generator=torch.Generator().manual_seed(0), requires_grad=True)
-for scales in (None, torch.full((4, 58, 3), 1.1)):
-    found, expected = compiled(coordinates, scales), layer(coordinates, scales)
-    assert max((a - b).abs().max() for a, b in zip(found, expected)) < 5e-6
+generator = torch.Generator().manual_seed(0)
+def rand(*shape):
+    return torch.rand(*shape, generator=generator).double()
+inputs = [rand(4, 95), 0.8 + 0.4 * rand(1, 58, 3), rotation_6d_to_matrix(rand(4, 6) - 0.5)]
+weights = rand(4, len(layer.markers), 3), rand(4, 58, 3, 3)
+for count in (1, 2, 3):
+    leaves = [part.clone().requires_grad_() for part in inputs[:count]]
+    found, expected = compiled(*leaves), layer(*leaves)
+    assert max((a - b).abs().max() for a, b in zip(found, expected)) < 1e-13
     gradients = [
-        torch.autograd.grad(pose.markers.square().sum(), coordinates)[0]
+        torch.autograd.grad(
+            (weights[0] * pose.markers).sum() + (weights[1] * pose.body_rotations).sum(), leaves
+        )
         for pose in (found, expected)
     ]
-    assert (gradients[0] - gradients[1]).abs().max() < 1e-3
+    for one, two in zip(*gradients, strict=True):
+        assert two.abs().max() > 0.1
+        assert (one - two).abs().max() < 1e-12 * two.abs().max()
+single = [part.float() for part in inputs]
+with torch.no_grad():
+    found, expected = compiled(*single), layer(*single)
+assert max((a - b).abs().max() for a, b in zip(found, expected)) < 5e-6
 """
 
 
