@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,6 @@ from steps_job import StepsJob, groups_of, node_of
 
 from d3ke.augmentation import AugmentationConfig
 from d3ke_platform import runtime
-from d3ke_platform.polling import Polling
 from d3ke_platform.training.progress import read_rows
 from d3ke_platform.training.settings import FrameTraining
 from d3ke_platform.training.trainer import Resources, fit
@@ -99,8 +100,12 @@ def on_cluster(data: str, folder: Path, resources: Resources, *, spare: bool) ->
             done.append("added")
 
     try:
-        with Polling(meddle, every_s=0.3, name="meddler"):
-            train(data, folder, resources, pause_s=0.5)
+        with ThreadPoolExecutor(1) as pool:  # Ray starts nodes in the main thread only
+            training = pool.submit(train, data, folder, resources, pause_s=0.5)
+            while not training.done():
+                meddle()
+                time.sleep(0.3)
+            training.result()
     finally:
         ray.shutdown()
         cluster.shutdown()
