@@ -11,7 +11,7 @@ axis goes through the box centre, so that a person at the image's edge is seen a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -231,14 +231,20 @@ def warp(image: UInt8[np.ndarray, "H W 3"], camera: Camera, crop: Camera) -> np.
 
     Bilinear. Where the crop shrinks the image it is sampled k times finer and averaged over
     k x k blocks, so that no source pixel is passed over (aliasing would change with the scale
-    of the person). Both cameras must share their centre: only then is a crop a warp.
+    of the person); from k = 4, blocks of the image are averaged before and what is left after,
+    which takes a fraction of the time. Both cameras must share their centre: only then is a crop
+    a warp.
     """
     height, width = image.shape[:2]
     if (width, height) != camera.size:
         raise InvalidInputError(
             "image", f"it is {width}x{height} px, its camera {camera.size[0]}x{camera.size[1]}"
         )
-    factor = max(1, math.ceil(_shrink_factor(camera, crop) - 1e-6))
+    exact = _shrink_factor(camera, crop)
+    if exact >= 4.0:
+        blocks = int(exact / 2)
+        image, camera, exact = *_shrunk(image, camera, blocks), exact / blocks
+    factor = max(1, math.ceil(exact - 1e-6))
     fine = crop.intrinsics.copy()
     fine[:2] *= factor
     fine[:2, 2] += (factor - 1) / 2  # pixel centres at integers: a block's middle is its pixel
@@ -247,6 +253,22 @@ def warp(image: UInt8[np.ndarray, "H W 3"], camera: Camera, crop: Camera) -> np.
     if factor > 1:
         sampled = cv2.resize(sampled, crop.size, interpolation=cv2.INTER_AREA)
     return np.asarray(sampled, dtype=np.uint8)
+
+
+def _shrunk(
+    image: UInt8[np.ndarray, "H W 3"], camera: Camera, blocks: int
+) -> tuple[np.ndarray, Camera]:
+    """Mean colours of blocks x blocks pixels, black beyond the image, and who sees them so."""
+    height, width = image.shape[:2]
+    more = -height % blocks, -width % blocks
+    if any(more):
+        image = cv2.copyMakeBorder(image, 0, more[0], 0, more[1], cv2.BORDER_CONSTANT)
+    size = (image.shape[1] // blocks, image.shape[0] // blocks)
+    intrinsics = camera.intrinsics.copy()
+    intrinsics[:2, 2] -= (blocks - 1) / 2  # pixel centres at integers
+    intrinsics[:2] /= blocks
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return small, replace(camera, intrinsics=intrinsics, size=size)
 
 
 def _sample(

@@ -38,13 +38,18 @@ class PackedConstants(nn.Module):
         numbers = self.float64 if dtype == torch.float64 else self.float32
 
         def named(name: str) -> Tensor:
-            is_index = name in self._indices
-            start, shape = (self._indices if is_index else self._numbers)[name]
+            is_index, start, shape = self._place(name)
             # Not split: its pieces would be kept for the backward pass, each for itself.
             packed = self.int64 if is_index else numbers
             return packed.narrow(0, start, math.prod(shape)).view(shape)
 
         return named
+
+    @torch.compiler.assume_constant_result  # or some 200 numbers would be compared at every call
+    def _place(self, name: str) -> tuple[bool, int, tuple[int, ...]]:
+        """Whether it is an index, where it starts, and its shape."""
+        is_index = name in self._indices
+        return is_index, *(self._indices if is_index else self._numbers)[name]
 
     def every(self, dtype: torch.dtype) -> dict[str, Tensor]:
         """All arrays, for one who calls by name more often than once."""

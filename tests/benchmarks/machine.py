@@ -45,6 +45,8 @@ def median_seconds(run: Callable[[], object], seconds: float) -> float:
     for _ in range(3):
         run()
     times: list[float] = []
-    while sum(times) < seconds or len(times) < 3:
+    spent = 0.0
+    while spent < seconds or len(times) < 3:
         times.append(seconds_of(run))
+        spent += times[-1]
     return statistics.median(times)
