@@ -20,7 +20,7 @@ _HONEST_DAMPING = 1e-7
 _FIRM_DAMPING = 1e-7
 """At least this much after a step that did not help."""
 _SCOUT_ACCURACY = 0.02
-_CPU_BATCH = 128
+_CPU_BATCH = 256
 _ROOM = 1 / 8
 """Share of a batch that is refilled at once."""
 _MAX_STEP = 0.5

@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="arithmetic threads of PyTorch")
     parser.add_argument("--runs", type=int, default=3, help="timed runs of the batched solver")
     parser.add_argument("--frames", type=int, default=1000, help="frames of the made-up motion")
-    parser.add_argument("--opensim-frames", type=int, default=20, help="frames for OpenSim")
+    parser.add_argument("--opensim-frames", type=int, default=60, help="frames for OpenSim")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     # Wide enough for the table when the output is a file.
@@ -126,21 +126,35 @@ def noise(frames: int, markers: int) -> np.ndarray:
 
 
 def batched(trial: RealTrial, runs: int) -> Iterator[Row]:
-    """All frames at once: median of some runs after one that is not counted."""
-    for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
-        found: list[IKResult] = []
+    """All frames at once: median of some runs after one that is not counted.
 
-        def run(device: str = device, found: list[IKResult] = found) -> None:
-            found.append(solve(trial, len(trial.times), device=device))
+    On one thread, as OpenSim works, and on all: Python's lock keeps the threads of one process
+    from being as fast each as one alone.
+    """
+    threads = torch.get_num_threads()
+    for count in sorted({1, threads}):
+        torch.set_num_threads(count)
+        yield timed(trial, runs, f"solve_ik, {count} thread{'s'[: count - 1]}", count)
+    if torch.cuda.is_available():
+        yield timed(trial, runs, "solve_ik, GPU", None)
 
-        run()
-        seconds = statistics.median(seconds_of(run) for _ in range(runs))
-        yield Row(
-            name="solve_ik" if device == "cpu" else "solve_ik, GPU",
-            result=found[-1],
-            frames_per_second=len(trial.times) / seconds,
-            cores=torch.get_num_threads() if device == "cpu" else None,
-        )
+
+def timed(trial: RealTrial, runs: int, name: str, cores: int | None) -> Row:
+    """Of the batched solver."""
+    found: list[IKResult] = []
+    device = "cuda" if cores is None else "cpu"
+
+    def run() -> None:
+        found.append(solve(trial, len(trial.times), device=device))
+
+    run()
+    seconds = statistics.median(seconds_of(run) for _ in range(runs))
+    return Row(
+        name=name,
+        result=found[-1],
+        frames_per_second=len(trial.times) / seconds,
+        cores=cores,
+    )
 
 
 def opensim(trial: RealTrial, frames: int) -> Row:
