@@ -23,7 +23,7 @@ from d3ke_platform.stages.crop_network import CropNetwork, LocalNetwork
 from d3ke_platform.stages.crop_video import CropBatch, CropJob, CropVideo
 from d3ke_platform.stages.estimate import EstimateArrays
 from d3ke_platform.stages.export import missing_exports
-from d3ke_platform.stages.local_copy import LocalCopy, local_copy
+from d3ke_platform.stages.local_copy import KeptCopy, LocalCopy
 from d3ke_platform.stages.rejects import error_reason, reject_row
 from d3ke_platform.stages.score_plan import ScorePlan
 from d3ke_platform.stages.scores_folder import (
@@ -77,6 +77,7 @@ class ScoreVideo:
         """`network`: who estimates; None: a network in this process."""
         self._plan = plan
         self._network = None if plan.only_look else network or LocalNetwork(plan)
+        self._copies = KeptCopy()
         self._child = Isolated(
             partial(CropVideo, plan.detector, device=plan.device),
             timeout_s=plan.timeout_s,
@@ -109,7 +110,7 @@ class ScoreVideo:
         uri = item["uri"]
         record = read_record(self._plan.output, uri)
         if record is None:
-            with local_copy(uri) as copy:
+            with self._copies(uri) as copy:
                 key, name = self._identity(item, copy.content_hash)
                 self._check_rejected(name)
                 record = self._look(uri, copy, name)
@@ -271,7 +272,7 @@ class ScoreVideo:
         """Estimate and write segments; returns seconds by step."""
         clock = StepClock()
         with (
-            local_copy(recording.uri, content_hash=recording.content_hash) as copy,
+            self._copies(recording.uri, content_hash=recording.content_hash) as copy,
             self._blaming(recording.recording_id, recording.uri),
         ):
             job = self._job(recording, record, copy.path)
