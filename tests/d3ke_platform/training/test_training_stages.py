@@ -16,11 +16,17 @@ from d3ke.networks import load_bundle
 from d3ke_platform.schema import ESTIMATES, LABELS
 from d3ke_platform.storage import read_table
 from d3ke_platform.training.build_bundle import build_bundle
+from d3ke_platform.training.checkpoint import load_weights
 from d3ke_platform.training.estimates import EstimateForTraining, turned_back
 from d3ke_platform.training.frame_stage import FrameJob
 from d3ke_platform.training.progress import read_rows
 from d3ke_platform.training.sequence_stage import SequenceJob
-from d3ke_platform.training.settings import FrameTraining, SequenceTraining, TrainSettings
+from d3ke_platform.training.settings import (
+    FrameTraining,
+    JointTraining,
+    SequenceTraining,
+    TrainSettings,
+)
 from d3ke_platform.training.train import best_errors, train
 from d3ke_platform.training.trainer import Resources, fit
 from d3ke_platform.training.worker import LocalWorker
@@ -59,6 +65,14 @@ SEQUENCE = SequenceTraining(
     batch_size=8,
     estimate_passes=2,
     loss=LossWeights(velocity=0.5),
+)
+JOINT = JointTraining(
+    enabled=True,
+    epochs=(2,),
+    learning_rate_start=(3e-4,),
+    learning_rate_end=(3e-5,),
+    batch_size=4,
+    window=5,
 )
 
 
@@ -199,7 +213,11 @@ def test_the_sequence_network_is_never_worse_than_its_input(data, bundle, tmp_pa
 def test_a_whole_run_and_its_repetition(data, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     settings = TrainSettings(
-        data=data.root, output=str(tmp_path / "run"), frame=FRAME, sequence=SEQUENCE
+        data=data.root,
+        output=str(tmp_path / "run"),
+        frame=FRAME,
+        sequence=SEQUENCE,
+        joint=JOINT,
     )
     first = train(settings)
     model = load_bundle(first.bundle)
@@ -209,6 +227,12 @@ def test_a_whole_run_and_its_repetition(data, tmp_path, monkeypatch):
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["sequence"]["mae_all_deg"] <= metrics["frame"]["mae_all_deg"] + 1e-4
     assert first.training_frames == 160
+    # What is fine-tuned together starts from both, and is the model if it became better.
+    assert metrics["joint"]["mae_all_deg"] <= metrics["sequence"]["mae_all_deg"] + 1e-4
+    weights = load_weights(run / ("joint" if metrics["joint"]["epoch"] else "frame"))
+    name = "backbone.conv1.weight"
+    trained = weights.get(f"frame.{name}", weights.get(name))
+    assert torch.equal(model.frame.state_dict()[name], trained)
     progress = (run / "progress.jsonl").read_text()
     second = train(settings)
     assert (run / "progress.jsonl").read_text() == progress
