@@ -117,14 +117,14 @@ class Cluster:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """How the job goes about it; the defaults are those of jobs/score.py."""
+    """How the job goes about it; the defaults are those of jobs/score.py on up to 100 workers."""
 
     segment_frames: int = 512
     """Frames of an estimates file."""
     part_frames: int = 8192
     """Frames of an item that goes to one worker (16 segments)."""
     window_videos: int = 2000
-    """Videos estimated before they are finished."""
+    """Videos estimated before they are finished; see `with_window` for more workers."""
     exports: int = 3
     """Export files per video."""
     crop_bytes: float = 196_608.0

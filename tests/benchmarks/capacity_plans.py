@@ -80,7 +80,7 @@ def outlooks(costs: Costs, archive: Archive) -> Iterator[tuple[str, int, str, Ou
 
 def forms(cluster: Cluster) -> Iterator[tuple[str, Job]]:
     """The job as it is by default, and as docs/scaling.md advises."""
-    yield "default", Job()
+    yield "default", with_window(Job(), cluster.cpus)
     shards = math.ceil(cluster.cpus / WORKERS_OF_A_SHARD)
     job = Job(segment_frames=8192, shards=shards)
     yield "advised", with_window(job, cluster.cpus // shards)

@@ -31,9 +31,10 @@ from d3ke_platform.stages.speed_sample import SpeedSample
 __all__ = ["ScoreSettings", "ScoreSummary", "score"]
 
 SCORES_VERSION = 2
-WINDOW_VIDEOS = 2000
-"""Videos that are estimated before they are finished: the driver's memory follows them, and
-results do not wait for the whole archive."""
+WINDOW_VIDEOS, WINDOW_ROUNDS = 2000, 20
+"""Videos that are estimated before they are finished, at least, and so many of each worker: the
+driver's memory follows them, and results do not wait for the whole archive. At the end of a window
+workers wait for those that have a long video, which many videos each make up for."""
 
 
 def score(settings: ScoreSettings) -> ScoreSummary:
@@ -173,8 +174,9 @@ class _Job:
             network_pool(self.plan, count=count, gpus=gpus) as pool,
             progress("score", len(items)) as report,
         ):
-            for start in range(0, len(items), WINDOW_VIDEOS):
-                window = items[start : start + WINDOW_VIDEOS]
+            size = max(WINDOW_VIDEOS, WINDOW_ROUNDS * self._workers())
+            for start in range(0, len(items), size):
+                window = items[start : start + size]
                 ledger.start_window()
                 parts = []
                 for row in self._estimate(window, pool):
