@@ -32,7 +32,7 @@ class WatchedJob:
     left: list[str]
     """Command lines of processes that were there after it, and their end was waited for."""
     peak_bytes: int
-    """Highest sum of the resident memory of all its processes."""
+    """Highest sum of the memory of all its processes, what they share counted once."""
     peak_by_kind: dict[str, int] = field(default_factory=dict)
     """The highest of each kind of process."""
 
@@ -90,7 +90,7 @@ def _left(mark: str, patience_s: float = 20.0) -> list[str]:
 
 
 class _Watch(threading.Thread):
-    """Samples the resident memory of a job's processes once a second."""
+    """Samples the memory of a job's processes once a second; pages they share count once (PSS)."""
 
     def __init__(self, mark: str) -> None:
         super().__init__(daemon=True)
@@ -103,7 +103,7 @@ class _Watch(threading.Thread):
             now: Counter[str] = Counter()
             for process in job_processes(self._mark):
                 try:
-                    now[_kind(process)] += process.memory_info().rss
+                    now[_kind(process)] += process.memory_full_info().pss
                 except psutil.Error:
                     continue
             self.peak_bytes = max(self.peak_bytes, sum(now.values()))

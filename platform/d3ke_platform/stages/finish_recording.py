@@ -140,9 +140,7 @@ class Finisher:
         }
 
         def blocks() -> Iterator[pa.Table]:
-            for person in people:
-                chosen = columns["person"] == person
-                rows = {name: values[chosen] for name, values in columns.items()}
+            for rows in _by_person(columns).values():
                 yield from self._results(scored, rows)
 
         schema = RESULTS.arrow_schema(self._plan.dims)
@@ -164,6 +162,8 @@ class Finisher:
     def _refine(self, scored: ScoredVideo, rows: Columns) -> EstimateArrays:
         """Refined estimates of one person; where the person was away, movement begins anew."""
         starts = np.flatnonzero(np.diff(rows["frame"]) != 1) + 1
+        if not len(starts):
+            return self._refiner.refine(rows, fps=scored.fps)
         pieces = np.split(np.arange(len(rows["frame"])), starts)
         refined = [
             self._refiner.refine({n: v[piece] for n, v in rows.items()}, fps=scored.fps)

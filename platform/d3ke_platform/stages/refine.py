@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from d3ke_platform.stages.body_outline import outline_points
 from d3ke_platform.stages.estimate import CropGeometry, EstimateArrays
 
 Columns = Mapping[str, np.ndarray]
-BLOCK_ROWS = 4096
+BLOCK_ROWS = 2048
 """Rows that a sequence network refines at a time: memory does not follow the recording."""
 
 
@@ -60,29 +60,32 @@ class SequenceRefiner:
         known = (
             estimates["confidence"] > 0 if (estimates["confidence"] > 0).any() else np.ones(rows)
         )
-        refined = self._run(per_frame, index, valid & known.astype(bool)[index])
-        return EstimateArrays(*(_unweave(values, index, valid, rows) for values in refined))
+        refined: list[FloatArray] = []
+        for part, outputs in self._blocks(per_frame, index, valid & known.astype(bool)[index]):
+            refined = refined or [np.empty((rows, *values.shape[2:])) for values in outputs]
+            there = valid[:, part]
+            for whole, values in zip(refined, outputs, strict=True):
+                whole[index[:, part][there]] = values[there]
+        return EstimateArrays(*refined)
 
-    def _run(
+    def _blocks(
         self, estimate: EstimateArrays, index: np.ndarray, valid: BoolArray
-    ) -> list[FloatArray]:
-        """Refined sequences, block by block where the network does not see further than that."""
+    ) -> Iterator[tuple[slice, list[FloatArray]]]:
+        """Refined sequences, block by block, each seen with its context."""
         length = index.shape[1]
         context = self._context()
-        block = length if context is None else max(1, BLOCK_ROWS // len(index))
-        parts = []
+        block = max(1, BLOCK_ROWS // len(index))
         for start in range(0, length, block):
             stop = min(start + block, length)
-            first, last = start, stop
-            if block < length:
-                assert context is not None
-                first, last = max(0, start - context), min(length, stop + context)
+            first, last = max(0, start - context), min(length, stop + context)
             # Frames without a person are filled from those before: there has to be one.
             while first > 0 and not valid[:, first].all():
                 first -= 1
             outputs = self._see(estimate, index[:, first:last], valid[:, first:last])
-            parts.append([values[:, start - first : stop - first] for values in outputs])
-        return [np.concatenate(values, axis=1) for values in zip(*parts, strict=True)]
+            yield (
+                slice(start, stop),
+                [values[:, start - first : stop - first] for values in outputs],
+            )
 
     def _see(
         self, estimate: EstimateArrays, index: np.ndarray, valid: BoolArray
@@ -95,12 +98,15 @@ class SequenceRefiner:
             outputs = self._network(inputs, torch.from_numpy(valid))
         return [values.double().numpy() for values in outputs]
 
-    def _context(self) -> int | None:
-        """Frames before and after a frame that can change it; None: all of them (LSTM)."""
+    def _context(self) -> int:
+        """Frames before and after a frame that can change it.
+
+        An LSTM has no such limit; it sees as far as four of the windows it was trained on.
+        """
         assert self._network is not None
         config = self._network.config
         if config.kind == "lstm":
-            return None
+            return 4 * config.window
         blocks = config.layers + len(config.strides) if config.kind == "transformer" else 1
         return blocks * (config.window // 2) + config.smoothing // 2 + 1
 
@@ -112,12 +118,6 @@ def phase_rows(rows: int, phases: int) -> tuple[np.ndarray, BoolArray]:
     valid = index < rows
     last = index.max(axis=1, where=valid, initial=0, keepdims=True)
     return np.minimum(index, last), valid
-
-
-def _unweave(values: FloatArray, index: np.ndarray, valid: BoolArray, rows: int) -> FloatArray:
-    result = np.empty((rows, *values.shape[2:]))
-    result[index[valid]] = values[valid]
-    return result
 
 
 class Placement:

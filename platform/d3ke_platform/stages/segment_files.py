@@ -103,9 +103,13 @@ def read_estimates(run: str, recording: ScoredVideo) -> Estimates:
         columns["person"] = people.follow(columns["person"], about)
         parts.append(columns)
         detected += about["detected"]
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    # Column by column: an hour's are not held twice.
+    joined = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
     order = np.lexsort((joined["frame"], joined["person"]))
-    return Estimates(columns={n: v[order] for n, v in joined.items()}, detected=detected)
+    if (np.diff(order) != 1).any():
+        for name, values in joined.items():
+            joined[name] = values[order]
+    return Estimates(columns=joined, detected=detected)
 
 
 @dataclass

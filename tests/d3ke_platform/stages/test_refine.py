@@ -55,10 +55,13 @@ def test_faster_video_is_refined_phase_by_phase(random_bundle: Path, camera: Cam
             np.testing.assert_allclose(woven[phase::3], single, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["transformer", "tcn", "lstm"])
+@pytest.mark.parametrize(
+    ("kind", "close"), [("transformer", 1e-5), ("tcn", 1e-5), ("lstm", 1e-3)]
+)
 def test_long_recordings_are_refined_in_blocks_to_the_same(
-    random_bundle: Path, camera: Camera, monkeypatch: pytest.MonkeyPatch, kind: str
+    random_bundle: Path, camera: Camera, monkeypatch: pytest.MonkeyPatch, kind: str, close: float
 ) -> None:
+    """An LSTM forgets what is far away, but not all of it within the 36 frames it sees here."""
     refiner = SequenceRefiner(random_bundle)
     torch.manual_seed(0)
     config = SequenceNetworkConfig(
@@ -71,7 +74,7 @@ def test_long_recordings_are_refined_in_blocks_to_the_same(
     whole = refiner.refine(columns, fps=2 * FPS)
     monkeypatch.setattr("d3ke_platform.stages.refine.BLOCK_ROWS", 14)
     for first, second in zip(whole, refiner.refine(columns, fps=2 * FPS), strict=True):
-        np.testing.assert_allclose(first, second, atol=1e-5)
+        np.testing.assert_allclose(first, second, atol=close)
 
 
 def test_missing_frames_do_not_count(random_bundle: Path, camera: Camera) -> None:
