@@ -16,7 +16,8 @@ options=(
 if [[ -n ${SLURM_MEM_PER_NODE:-} ]]; then # MB; else Ray takes a share of the whole machine
   options+=(--object-store-memory $((SLURM_MEM_PER_NODE * 1024 * 1024 * 3 / 10)))
 fi
-if ip -4 -o addr | grep -qF " $D3KE_HEAD_ADDRESS/"; then
+addresses=$(ip -4 -o addr)
+if [[ $addresses == *" $D3KE_HEAD_ADDRESS/"* ]]; then
   address=$D3KE_HEAD_ADDRESS
   options+=(
     --head --port "$port" --temp-dir "$folder" --ray-client-server-port $((port + 6))

@@ -6,13 +6,14 @@ writes it: through Ray Data they would have to be sorted together again by segme
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from d3ke.arrays import ImageArray
 from d3ke_platform import telemetry
@@ -25,6 +26,10 @@ CALLERS = 256
 BATCHES_AHEAD = 2
 """Batches a worker may have under way: one in the network, one on the way there."""
 CALL_RETRIES = 3
+SILENCE_S = 600.0
+"""After which an actor is taken for lost; crops may wait long where many workers share few."""
+PATIENCE_S = 10.0
+"""For an answer of all actors about their use."""
 
 
 class _NetworkActor:
@@ -48,30 +53,72 @@ class _NetworkActor:
         return {"busy_s": batches.busy_s, "since_s": since, **counts}
 
 
+class Ticket(NamedTuple):
+    """Crops that are under way."""
+
+    actor: int
+    answer: Any
+    """Reference to the estimates."""
+    images: ImageArray
+
+
 class RemoteNetwork:
-    """The pool as a worker sees it; each call goes to the actor with the least of its own."""
+    """The pool as a worker sees it; each call goes to the actor with the least of its own.
+
+    Only to actors that are there: a GPU that was asked for may come late or not at all. Equally
+    busy ones take turns, and each worker begins with another one, or all would choose the first.
+    """
 
     ahead = BATCHES_AHEAD
 
     def __init__(self, actors: list[Any]) -> None:
         self._actors = actors
         self._waiting: Counter[int] = Counter()
+        self._there: list[int] = []
+        self._starting: dict[Any, int] | None = None
+        self._turn = 0
 
-    def submit(self, images: ImageArray) -> tuple[int, Any]:
+    def submit(self, images: ImageArray) -> Ticket:
         """Send crops; they are copied once, into the object store."""
-        chosen = min(range(len(self._actors)), key=lambda index: self._waiting[index])
+        self._look()
+        count = len(self._actors)
+        chosen = min(self._there, key=lambda n: (self._waiting[n], (n - self._turn) % count))
+        self._turn = chosen + 1
         self._waiting[chosen] += 1
-        return chosen, self._actors[chosen].estimate.remote(images)
+        return Ticket(chosen, self._actors[chosen].estimate.remote(images), images)
 
-    def result(self, ticket: tuple[int, Any]) -> EstimateArrays:
-        """Wait for the estimates."""
+    def result(self, ticket: Ticket) -> EstimateArrays:
+        """Wait for the estimates; of an actor that is silent for too long, ask another one."""
         import ray
 
-        chosen, reference = ticket
-        try:
-            return ray.get(reference)
-        finally:
-            self._waiting[chosen] -= 1
+        while not ray.wait([ticket.answer], timeout=SILENCE_S)[0]:
+            if [ticket.actor] != self._there:
+                self._leave(ticket.actor)
+                ticket = self.submit(ticket.images)
+        self._waiting[ticket.actor] -= 1
+        return ray.get(ticket.answer)
+
+    def _leave(self, actor: int) -> None:
+        """Do without an actor until it answers again: its node may be gone for good."""
+        assert self._starting is not None
+        self._waiting[actor] -= 1
+        if actor in self._there:
+            self._there.remove(actor)
+            self._starting[self._actors[actor].use.remote()] = actor
+
+    def _look(self) -> None:
+        """See which actors are there; wait for the first."""
+        import ray
+
+        if self._starting is None:
+            self._starting = {a.use.remote(): n for n, a in enumerate(self._actors)}
+            self._turn = os.getpid() % len(self._actors)
+        if self._starting:
+            waiting = list(self._starting)
+            if not self._there:
+                ray.wait(waiting, num_returns=1)
+            done, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0.0)
+            self._there += [self._starting.pop(reference) for reference in done]
 
 
 @dataclass
@@ -107,10 +154,12 @@ class NetworkPool:
         return RemoteNetwork(self._actors)
 
     def use(self) -> NetworkUse:
-        """So far."""
+        """So far, of the actors that are there."""
         import ray
 
-        parts = ray.get([actor.use.remote() for actor in self._actors])
+        asked = [actor.use.remote() for actor in self._actors]
+        answered, _ = ray.wait(asked, num_returns=len(asked), timeout=PATIENCE_S)
+        parts = ray.get(answered)
         since = sum(part["since_s"] for part in parts)
         return NetworkUse(
             busy=sum(part["busy_s"] for part in parts) / max(since, 1e-9),

@@ -139,11 +139,9 @@ def require_cpus_for_data(resources: Resources) -> None:
     Raises:
         InvalidInputError: it would wait for ever.
     """
-    import ray
-
     if not resources.workers:
         return
-    total = ray.cluster_resources().get("CPU", 0.0)
+    total = runtime.total_cpus()
     taken = (resources.workers_min or resources.workers) * resources.cpus
     if total - taken < _CPUS_FOR_DATA:
         raise InvalidInputError(

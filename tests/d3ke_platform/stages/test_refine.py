@@ -55,9 +55,7 @@ def test_faster_video_is_refined_phase_by_phase(random_bundle: Path, camera: Cam
             np.testing.assert_allclose(woven[phase::3], single, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("kind", "close"), [("transformer", 1e-5), ("tcn", 1e-5), ("lstm", 1e-3)]
-)
+@pytest.mark.parametrize(("kind", "close"), [("transformer", 1e-5), ("tcn", 1e-5), ("lstm", 1e-3)])
 def test_long_recordings_are_refined_in_blocks_to_the_same(
     random_bundle: Path, camera: Camera, monkeypatch: pytest.MonkeyPatch, kind: str, close: float
 ) -> None:
