@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--steps", type=int, default=200, help="steps that are timed")
     parser.add_argument("--runs", type=int, default=1, help="times each way is run")
+    parser.add_argument("--no-memory", action="store_true", help="leave out the second table")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     options = parser.parse_args()
     console = Console(width=110)
@@ -74,7 +75,8 @@ def main() -> None:
             ),
             seed=1,
         )
-        console.print(memory_table(data))
+        if not options.no_memory:
+            console.print(memory_table(data))
         ways: dict[str, list[tuple[float, float]]] = {way: [] for way in options.ways}
         with runtime.connect():
             for run in range(options.runs):

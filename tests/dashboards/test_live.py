@@ -28,6 +28,10 @@ QUIET = {
 }
 
 
+SCORED = 40
+"""Videos."""
+
+
 @dataclass(frozen=True)
 class Jobs:
     """Jobs that ran under watch."""
@@ -52,8 +56,10 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
         cluster.job("tune", *quick, "--data", data, "--output", search, *fast)
         archive = folder / "archive"
         archive.mkdir()
-        for number, video in enumerate(sorted(Path(data).rglob("*.mp4"))[:3]):
-            shutil.copy(video, archive / f"video{number}.mp4")
+        # Prometheus sees a rate between two looks: the job has to last for some of them.
+        videos = sorted(Path(data).rglob("*.mp4"))[:3]
+        for number in range(SCORED):
+            shutil.copy(videos[number % 3], archive / f"video{number}.mp4")
         (archive / "broken.mp4").write_bytes(b"not a video")
         scored = ("--archive", str(archive), "--output", str(folder / "scores"))
         cluster.job("score", *quick, "--model", f"{run}/bundle", *scored, "--max-rejects", "1")
@@ -89,7 +95,8 @@ def test_every_panel_has_data(jobs: Jobs, where: str, expression: str, panel: di
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.get("alert", rule.get("record")))
 def test_what_an_alert_looks_at_is_there(jobs: Jobs, rule: dict) -> None:
-    selectors = re.findall(r"(?:ray_|up\b|d3ke:)[\w:]*(?:\{[^}]*\})?", rule["expr"])
+    asked = re.sub(r"\b(by|on|ignoring|group_left) \([^)]*\)", "", rule["expr"])
+    selectors = re.findall(r"(?:ray_|up\b|d3ke:)[\w:]*(?:\{[^}]*\})?", asked)
     assert selectors
     for selector in selectors:
         if "ray_node_failure_total" in selector:
@@ -118,8 +125,8 @@ def test_figures_are_those_of_the_jobs(jobs: Jobs) -> None:
     items = "ray_d3ke_stage_items_total"
     assert value(f'sum({items}{{stage="label", status="done"}})') == jobs.trials
     assert value(f'sum({items}{{stage="estimate", status="rejected"}})') == 1
-    assert value(f'sum({items}{{stage="finish", status="done"}})') == 3
-    assert value("sum(ray_d3ke_stage_items_waiting)") == 0
+    assert value(f'sum({items}{{stage="finish", status="done"}})') == SCORED
+    assert value("sum(ray_d3ke_stage_items_waiting) or vector(0)") == 0
     assert value('sum(ray_d3ke_tune_trials{state="running"}) or vector(0)') == 0
     assert value("sum(ray_d3ke_tune_epochs_total)") >= 3
 
