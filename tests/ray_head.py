@@ -26,9 +26,10 @@ CONNECT = (
     "import ray\n"
     "with runtime.connect() as session:\n"
     "    @ray.remote\n"
-    "    def answer():\n"
-    "        return 42\n"
-    "    print(session.is_local, ray.get(answer.remote()))\n"
+    "    class Actor:\n"
+    "        def answer(self):\n"
+    "            return 42\n"
+    "    print(session.is_local, ray.get(Actor.remote().answer.remote()))\n"
 )
 
 

@@ -37,6 +37,8 @@ _TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _TOKEN_LOGGER = "ray._private.authentication.authentication_token_setup"  # nosec B105
 # Unix socket paths end at 107 characters; Ray's own part of them is about 65 long.
 _LONGEST_TEMPORARY_FOLDER = 35
+_PATIENCE_S = 10.0
+"""For a cluster's answer to a question."""
 
 
 @dataclass(frozen=True)
@@ -160,13 +162,19 @@ def _loopback_only() -> Iterator[None]:
 
 
 def _connect_to(address: str) -> None:
-    """Join a running cluster, with the user's token if there is one: Ray itself shows it only where
-    no address is given."""
+    """Join a running cluster; with the user's token, if there is one and the cluster wants it.
+
+    Ray itself shows a token only where no address is given. Shown to a cluster that wants none, it
+    does harm: this process then refuses what the cluster asks it without one, which takes that for
+    the end of every actor ("all references to the actor were removed").
+    """
     import ray
     from ray._private.authentication import authentication_token_setup
 
-    has_token = authentication_token_setup.maybe_enable_token_auth_if_token_available(
-        warn_if_disabled=False
+    has_token = _wants_token(address) and (
+        authentication_token_setup.maybe_enable_token_auth_if_token_available(
+            warn_if_disabled=False
+        )
     )
     try:
         ray.init(runtime_env=_runtime_environment(), **_quiet())
@@ -176,6 +184,26 @@ def _connect_to(address: str) -> None:
             f"Cannot join the Ray cluster at {address} {token} ({error}). Is RAY_ADDRESS right, "
             "and RAY_AUTH_TOKEN or ~/.ray/auth_token the cluster's token? See docs/security.md."
         ) from error
+
+
+def _wants_token(address: str) -> bool:
+    """Whether a cluster refuses who shows no token; where it cannot be asked, it is taken to."""
+    import grpc
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray._private.services import canonicalize_bootstrap_address
+
+    if os.environ.get("RAY_AUTH_MODE"):
+        return True  # said already, for this process as for the cluster
+    place = None if "://" in address else canonicalize_bootstrap_address(address)
+    if place is None:
+        return True
+    with init_grpc_channel(place) as channel:
+        ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
+        try:
+            ask(b"", timeout=_PATIENCE_S)
+        except grpc.RpcError as error:
+            return bool(error.code() != grpc.StatusCode.UNIMPLEMENTED)
+    return False
 
 
 def _token_file() -> Path:

@@ -69,6 +69,17 @@ def test_a_client_needs_the_token_and_no_more(head: RayHead, tmp_path: Path) -> 
     assert done.stdout.split() == ["False", "42"]
 
 
+@pytest.mark.slow
+def test_a_token_of_ones_own_does_no_harm_where_none_is_wanted(tmp_path: Path) -> None:
+    """Shown to a cluster without tokens, it had every actor ended at once."""
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("0" * 64)
+    with ray_head(variables={"RAY_AUTH_MODE": "disabled"}) as open_head:
+        done = client(open_head, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["False", "42"]
+
+
 @pytest.mark.long
 def test_a_client_without_the_token_is_told_what_it_lacks(head: RayHead, tmp_path: Path) -> None:
     done = client(head, tmp_path)

@@ -55,6 +55,20 @@ def test_folder_glob_and_file(archive: Path) -> None:
             list_archive(str(nothing), {})
 
 
+def test_scores_inside_of_the_archive_are_left_out(archive: Path) -> None:
+    overlay = archive / "scores" / "model-1" / "exports" / "walk" / "overlay.mp4"
+    overlay.parent.mkdir(parents=True)
+    overlay.write_bytes(b"shows a walk")
+    (archive / "scores" / "folder.mp4").mkdir()
+    without = {"without": f"{archive}/deeper/../scores"}
+    listing = list_archive(str(archive), {}, **without)
+    assert names(listing) == ["UP.MOV", "run.mkv", "walk.mp4"]
+    assert not listing.rejects
+    assert names(list_archive(f"{archive}/**/*.mp4", {}, **without)) == ["walk.mp4"]
+    # Who asks for them gets them.
+    assert names(list_archive(str(overlay.parent), {}, **without)) == ["overlay.mp4"]
+
+
 @pytest.mark.parametrize(
     "name",
     ["a b.mp4", "a\nb.mp4", "ünï-日本.mp4", "100%.mp4", "a?b#c.mp4", "-x.mp4", "[24] a*.mp4"],

@@ -44,7 +44,7 @@ class Listing:
 
 
 def list_archive(
-    archive: str, cameras: Mapping[str, Camera], *, allow_outside: bool = False
+    archive: str, cameras: Mapping[str, Camera], *, allow_outside: bool = False, without: str = ""
 ) -> Listing:
     """Videos of an archive, each once.
 
@@ -56,6 +56,7 @@ def list_archive(
         cameras: Calibrated cameras by name; a video without a named camera has the one that is
             called like the file, if there is one.
         allow_outside: Follow links and manifest paths that lead out of the archive.
+        without: A folder in the archive that is left out: scores hold videos, too.
 
     Returns:
         The videos, and rejects: links that lead out, things named like videos that are no files,
@@ -68,6 +69,9 @@ def list_archive(
         items, rejects = read_manifest(archive, cameras, allow_outside=allow_outside)
     else:
         uris, rejects = _list_videos(archive, allow_outside=allow_outside)
+        if without and not _is_in(archive, without):
+            uris = [uri for uri in uris if not _is_in(uri, without)]
+            rejects = [(name, why) for name, why in rejects if not _is_in(name, without)]
         items = [{"uri": uri, "camera": None} for uri in uris]
     for item in items:
         named = cameras.get(PurePosixPath(item["uri"]).stem)
@@ -119,6 +123,14 @@ def _list_remote(archive: str) -> list[str]:
     if storage.is_file(archive):
         return [archive]
     return [uri for uri in storage.list_files(archive) if _is_video(uri)]
+
+
+def _is_in(uri: str, folder: str) -> bool:
+    place, around = (
+        uri if storage.is_uri(uri) else os.path.realpath(storage.local_path(uri))
+        for uri in (uri, folder)
+    )
+    return f"{place}/".startswith(f"{str(around).rstrip('/')}/")
 
 
 def _glob_pattern(pattern: str) -> re.Pattern[str]:

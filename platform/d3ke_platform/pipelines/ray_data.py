@@ -22,7 +22,8 @@ from d3ke_platform.progress_bar import progress as progress_bar
 from d3ke_platform.reject_kinds import reject_kind
 from d3ke_platform.stages.rejects import error_reason, reject_row
 
-NO_PROGRESS_TIMEOUT_S = 3600.0
+NO_PROGRESS_TIMEOUT_S = 7 * 3600.0
+"""Longer than any one item may take: the overlay of some hours of video takes six."""
 WORKER_DEATHS_PER_ITEM = 2
 """Times an item is begun again at once. A lost node counts twice: its connection breaks, then its
 actors start elsewhere."""

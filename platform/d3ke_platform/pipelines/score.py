@@ -52,7 +52,12 @@ def score(settings: ScoreSettings) -> ScoreSummary:
     choice = choose_detector(
         settings.detector, pose_model=settings.pose_model, weights=settings.detector_weights
     )
-    listing = list_archive(settings.archive, cameras, allow_outside=settings.allow_outside)
+    listing = list_archive(
+        settings.archive,
+        cameras,
+        allow_outside=settings.allow_outside,
+        without=settings.output,
+    )
     job = _job(settings, choice, cameras)
     FinishRecording(job.plan)  # refuses exports that cannot be written, before hours of work
     if settings.dry_run:

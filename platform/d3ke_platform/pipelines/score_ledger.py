@@ -55,7 +55,7 @@ class ScoreLedger:
         if row["part"]:
             return []
         self._open[name] = _Open(row["calibrated"])
-        self._names |= {row["uri"]: name, **{part["item"]: name for part in row["parts"]}}
+        self._names |= {row["item"]: name, **{part["item"]: name for part in row["parts"]}}
         self._totals["missing"] += row["missing"]
         self._unfinished += row["counts"] is None
         if row["counts"] is not None:

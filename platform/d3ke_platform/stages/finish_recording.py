@@ -38,8 +38,8 @@ from d3ke_platform.stages.scores_folder import (
     ScoredVideo,
     exports_uri,
     read_scored,
-    rejected_uri,
     results_uri,
+    write_rejected,
 )
 from d3ke_platform.stages.segment_files import read_estimates
 from d3ke_platform.stages.video_record import load_record
@@ -77,16 +77,26 @@ class FinishRecording:
         there is nobody.
         """
         name = item["recording_id"]
-        self._child.start()
-        try:
-            return [self._child.call("finish", name)]
-        except (NobodyError, ChildCrashedError, ChildTimeoutError, ChildMemoryError) as error:
-            scored = read_scored(self._plan.folder, name)
-            trace = "\n".join([traceback.format_exc(), *getattr(error, "__notes__", [])])
-            uri = scored.uri if scored else name
-            row = reject_row(uri, self.name, error_reason(error), trace)
-            storage.write_json(rejected_uri(self._plan.folder, name), row)
-            return [row]
+        for attempt in range(self._plan.retries + 1):
+            self._child.start()
+            try:
+                return [self._child.call("finish", name)]
+            except (ChildCrashedError, ChildTimeoutError) as error:
+                # What ended it may have been meant for others: want of memory on the machine.
+                if attempt == self._plan.retries:
+                    return [self._rejected(name, error)]
+            except (NobodyError, ChildMemoryError) as error:
+                return [self._rejected(name, error)]
+        raise AssertionError("unreachable")
+
+    def _rejected(self, name: str, error: Exception) -> dict[str, str]:
+        """The row of a recording that cannot be finished, which is kept."""
+        scored = read_scored(self._plan.folder, name)
+        trace = "\n".join([*traceback.format_exception(error), *getattr(error, "__notes__", [])])
+        row = reject_row(scored.label if scored else name, self.name, error_reason(error), trace)
+        if scored is not None:
+            write_rejected(self._plan.folder, name, scored.key, row)
+        return row
 
 
 class NobodyError(InvalidInputError):

@@ -36,6 +36,7 @@ from d3ke_platform.stages.scores_folder import (
     recording_name,
     rejected_uri,
     results_uri,
+    write_rejected,
     write_scored,
 )
 from d3ke_platform.stages.segment_files import SegmentWriter
@@ -112,11 +113,11 @@ class ScoreVideo:
         if record is None:
             with self._copies(uri) as copy:
                 key, name = self._identity(item, copy.content_hash)
-                self._check_rejected(name)
-                record = self._look(uri, copy, name)
+                self._check_rejected(item, key, name)
+                record = self._look(item, copy, key, name)
         else:
             key, name = self._identity(item, record.content_hash)
-            self._check_rejected(name)
+            self._check_rejected(item, key, name)
         return self._recording(item, record, key, name), record
 
     def _video(self, item: dict[str, Any]) -> dict[str, Any]:
@@ -153,13 +154,17 @@ class ScoreVideo:
         key = recording_key(content_hash, item, boxes_hash)
         return key, recording_name(item, key)
 
-    def _check_rejected(self, name: str) -> None:
-        row = read_rejected(self._plan.folder, name)
-        if row is not None and not self._plan.retry_rejects:
-            raise _ContentError(row)
+    def _check_rejected(self, item: dict[str, Any], key: str, name: str) -> None:
+        row = read_rejected(self._plan.folder, name, key)
+        if row is None:
+            return
+        if not self._plan.retry_rejects:
+            raise _ContentError({**row, "item": label(item)})  # wherever it lies by now
+        if not self._plan.only_look:
+            storage.remove(rejected_uri(self._plan.folder, name))
 
     @contextmanager
-    def _blaming(self, name: str, uri: str) -> Iterator[None]:
+    def _blaming(self, item: str, key: str, name: str) -> Iterator[None]:
         """What goes wrong in the child is the video's own fault, and stays so."""
         try:
             yield
@@ -167,9 +172,9 @@ class ScoreVideo:
             error = failure.error
             notes = getattr(error, "__notes__", [])
             trace = "\n".join([*traceback.format_exception(error), *notes])
-            row = reject_row(uri, self.name, error_reason(error), trace)
+            row = reject_row(item, self.name, error_reason(error), trace)
             if not self._plan.only_look:
-                storage.write_json(rejected_uri(self._plan.folder, name), row)
+                write_rejected(self._plan.folder, name, key, row)
             raise _ContentError(row) from error
 
     def _ask(self, method: str, *arguments: Any) -> Any:
@@ -193,10 +198,11 @@ class ScoreVideo:
                     raise
         return action()
 
-    def _look(self, uri: str, copy: LocalCopy, name: str) -> VideoRecord:
+    def _look(self, item: dict[str, Any], copy: LocalCopy, key: str, name: str) -> VideoRecord:
         """What a video that is new or has changed consists of."""
+        uri = item["uri"]
         fingerprint = storage.fingerprint(uri)
-        with self._blaming(name, uri):
+        with self._blaming(label(item), key, name):
             info = self._ask("probe", copy.path)
         record = VideoRecord(
             uri=uri,
@@ -225,6 +231,7 @@ class ScoreVideo:
         return ScoredVideo(
             recording_id=name,
             uri=item["uri"],
+            item=label(item),
             content_hash=record.content_hash,
             key=key,
             fps=self._plan.frame_rate or index.fps,
@@ -273,7 +280,7 @@ class ScoreVideo:
         clock = StepClock()
         with (
             self._copies(recording.uri, content_hash=recording.content_hash) as copy,
-            self._blaming(recording.recording_id, recording.uri),
+            self._blaming(recording.label, recording.key, recording.recording_id),
         ):
             job = self._job(recording, record, copy.path)
 
@@ -365,6 +372,11 @@ def _from_child(answers: Iterator[T]) -> Iterator[T]:
         yield answer
 
 
+def label(item: dict[str, Any]) -> str:
+    """What a video, or a range of one, is called in rejects."""
+    return str(item.get("item", item["uri"]))
+
+
 def _frames_of(recording: ScoredVideo, segments: list[int]) -> int:
     """Frames in some of a recording's segments."""
     length = recording.segment_frames
@@ -374,6 +386,7 @@ def _frames_of(recording: ScoredVideo, segments: list[int]) -> int:
 def _row_of(recording: ScoredVideo) -> dict[str, Any]:
     return {
         "recording_id": recording.recording_id,
+        "item": recording.label,
         "uri": recording.uri,
         "frames": recording.frames,
         "calibrated": recording.calibrated,

@@ -48,6 +48,13 @@ class ScoredVideo:
     """What the video consists of (`stages.video_record`)."""
     segment_frames: int = 512
     """Frames of a segment of its estimates."""
+    item: str = ""
+    """What the archive calls it, where that is not the uri: a range of a video."""
+
+    @property
+    def label(self) -> str:
+        """What it is called in rejects."""
+        return self.item or self.uri
 
     @property
     def end_frame(self) -> int:
@@ -133,10 +140,18 @@ def rejected_uri(run: str, recording_id: str) -> str:
     return storage.join(run, "rejected", f"{recording_id}.json")
 
 
-def read_rejected(run: str, recording_id: str) -> dict[str, Any] | None:
-    """A recording's row of REJECTS, None where there is none."""
+def write_rejected(run: str, recording_id: str, key: str, row: Mapping[str, Any]) -> None:
+    """Keep a recording's row of REJECTS; `key` says of which content (`recording_key`)."""
+    storage.write_json(rejected_uri(run, recording_id), {"key": key, **row})
+
+
+def read_rejected(run: str, recording_id: str, key: str) -> dict[str, Any] | None:
+    """A recording's row of REJECTS, None where there is none of this content."""
     uri = rejected_uri(run, recording_id)
-    return storage.read_json(uri) if storage.exists(uri) else None
+    if not storage.exists(uri):
+        return None
+    row = dict(storage.read_json(uri))
+    return row if row.pop("key") == key else None
 
 
 def recording_key(content_hash: str, item: Mapping[str, Any], boxes_hash: str) -> str:

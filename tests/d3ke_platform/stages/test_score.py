@@ -48,6 +48,7 @@ def row(name: str, **more: Any) -> dict[str, Any]:
     return {
         "recording_id": name,
         "uri": f"{name}.mp4",
+        "item": more.get("uri", f"{name}.mp4"),
         "frames": 10,
         "calibrated": False,
         "estimated": 10,
@@ -90,6 +91,21 @@ def test_a_video_is_one_line_of_the_ledger_whatever_becomes_of_its_parts() -> No
     assert summary.cost == 3.0
     assert summary.network_busy == 0.9
     assert "2 rejected" in ledger.note(10.0)
+
+
+def test_ranges_of_one_video_are_told_apart() -> None:
+    plan = type("Plan", (), {"output": "o", "run": "r", "cameras": False})()
+    ledger = ScoreLedger(plan, videos=3, rejects=[])
+    ledger.start_window()
+    for name in ("a", "b", "c"):
+        ledger.estimated(row(name, uri="one.mp4", item=f"one.mp4 [{name}]"))
+    ledger.estimated(reject_row("one.mp4 [b]", "estimate", "is damaged"))
+    assert ledger.unfinished() == ["a", "c"]
+    counts = {"frames": 10, "rows": 10, "detected": 10, "people": 1}
+    ledger.finished({"recording_id": "a", "skipped": False, "seconds": {}, "counts": counts})
+    ledger.finished(reject_row("one.mp4 [c]", "finish", "no person found"))
+    summary = ledger_summary(ledger)
+    assert (summary.scored, summary.rejects, summary.unfinished) == (1, 2, 0)
 
 
 @pytest.fixture

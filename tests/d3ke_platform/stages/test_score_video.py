@@ -217,6 +217,32 @@ def test_harm_ends_with_its_own_video(
     assert again(item(tmp_path / "crash.mp4"))[0]["estimated"] in (4, 12)
 
 
+@pytest.mark.slow
+def test_a_reject_is_of_one_content_and_ends_with_what_is_scored(
+    plan: ScorePlan, network: LocalNetwork, tmp_path: Path
+) -> None:
+    file = tmp_path / "crash.mp4"
+    write_video(file, 12)
+    given = item(file, recording_id="r", item="crash.mp4 [0 to 1 s]", end_s=1.0)
+    stage = ScoreVideo(plan, network=network)
+    stage._child = Isolated(partial(HarmfulVideos, WHOLE), timeout_s=60.0)
+    (row,) = stage(given)
+    assert row["item"] == "crash.mp4 [0 to 1 s]"
+    moved = file.rename(tmp_path / "moved.mp4")
+    assert stage(item(moved, recording_id="r", end_s=1.0))[0]["item"] == str(moved)
+    # Tried again and scored, it is a reject no more.
+    again = ScoreVideo(replace(plan, retry_rejects=True), network=network)
+    assert again(item(moved, recording_id="r", end_s=1.0))[0]["estimated"] > 0
+    assert not is_reject(
+        ScoreVideo(plan, network=network)(item(moved, recording_id="r", end_s=1.0))[0]
+    )
+    # Another content under the same id is another video.
+    write_video(file, 13)
+    (row,) = stage(item(file, recording_id="r"))
+    assert is_reject(row)
+    assert not is_reject(stage(item(write_video(moved, 14), recording_id="r"))[0])
+
+
 def test_trouble_that_is_not_the_videos_is_not_held_against_it(
     video: Path, plan: ScorePlan, network: LocalNetwork
 ) -> None:
