@@ -116,9 +116,16 @@ class CheckpointStore:
 
 def finished_checkpoints(folder: Path) -> list[Path]:
     """Checkpoints of a `CheckpointStore`, oldest first; half-written ones do not count."""
-    found = sorted(folder.glob(f"{_NAME}*"))
-    # Written last; a copy of a run may have been broken off.
-    return [path for path in found if (path / PROGRESS).exists()]
+    # The progress is written last; a copy of a run may have been broken off. Names do not tell
+    # which is later: Ray Train gives them its own.
+    found = [path for path in folder.glob(f"{_NAME}*") if (path / PROGRESS).exists()]
+    return sorted(
+        found,
+        key=lambda path: (
+            load_progress(path).finished_epochs,
+            (path / PROGRESS).stat().st_mtime_ns,
+        ),
+    )
 
 
 def remove_unfinished(folder: Path) -> None:

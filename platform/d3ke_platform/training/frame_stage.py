@@ -66,7 +66,7 @@ class FrameTask:
         self._margin = float(data.crop["margin"])
         train = load_samples(data, "train", exclude_subjects=job.exclude_subjects)
         # On the CPU the network needs the cores itself.
-        threads = threads_per_worker(worker.world_size) if self._device.type != "cpu" else 1
+        threads = threads_per_worker(worker.workers_on_node) if self._device.type != "cpu" else 1
         self._crops = make_frame_crops(
             data, train, job.settings, seed=job.seed, worker=worker, threads=threads
         )

@@ -138,7 +138,7 @@ class JointTask:
         self._worker, self._device = worker, worker.device
         self._margin = float(data.crop["margin"])
         self._predicted = data.predicted()
-        threads = threads_per_worker(worker.world_size) if self._device.type != "cpu" else 1
+        threads = threads_per_worker(worker.workers_on_node) if self._device.type != "cpu" else 1
         self._load_training(data, threads)
         validation = load_samples(data, "validation")
         mine = validation.recording % worker.world_size == worker.rank

@@ -127,6 +127,8 @@ class TrainingLoop:
             if self._task.validate_untrained and not self._progress.history:
                 self._finish_epoch(0, {}, started=time.perf_counter())
             for epoch in range(self._progress.finished_epochs, self._settings.total_epochs):
+                if self._has_lost_patience(epoch):
+                    break
                 started = time.perf_counter()
                 self._finish_epoch(epoch + 1, self._train_epoch(epoch), started=started)
         finally:
@@ -135,6 +137,11 @@ class TrainingLoop:
             self._worker.finish()
         progress = self._progress
         return StageResult(progress.best_epoch, progress.best_value, progress.history)
+
+    def _has_lost_patience(self, epoch: int) -> bool:
+        """Whether the last epochs have brought nothing: the same on all workers, as errors are."""
+        patience = self._settings.patience
+        return bool(patience and epoch - self._progress.best_epoch >= patience)
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the training samples; mean loss terms and where the time went."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from d3ke.arrays import ImageArray
 from d3ke.losses import Target, d3ke_loss
@@ -56,6 +57,12 @@ class SequenceJob:
         return SequenceTask(self, worker)
 
 
+def batch_norm_momentum(epoch: int, epochs: int) -> float:
+    """Share of a batch in the running statistics: from 0.1 down to 0.001 in the last epoch, as in
+    VideoPose3D (the temporal convolution alone has such layers)."""
+    return 0.1 * 100.0 ** (-epoch / max(epochs - 1, 1))
+
+
 class SequenceTask:
     """Windows of this worker, the network and its losses (see `Task`).
 
@@ -95,6 +102,9 @@ class SequenceTask:
         self._validator = Validator(self._head, data.skeleton(), data.predicted())
 
     def batches(self, epoch: int) -> Iterator[Windows]:
+        for layer in self.module.modules():
+            if isinstance(layer, _BatchNorm):
+                layer.momentum = batch_norm_momentum(epoch, self.settings.total_epochs)
         for rows in self._plan.epoch(epoch):
             yield self._train.batch(rows, self._device)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from d3ke.augmentation import AugmentationConfig
@@ -47,6 +48,8 @@ class StageSettings:
     saves the workers an exchange per layer and step, and every worker normalises by itself."""
     selection_metric: SelectionMetric = "mae_all_deg"
     """The epoch with the lowest value on the validation subjects is kept."""
+    patience: int = 0
+    """Epochs without a better one after which training ends early; 0 = never."""
     pictures_every: int = 5
     """Epochs from one set of pictures of validation frames to the next; the last epoch has one too;
     0 = none."""
@@ -71,6 +74,7 @@ class StageSettings:
         _at_least("weight_decay", self.weight_decay, 0.0)
         _at_least("gradient_clip", self.gradient_clip, 0.0)
         _at_least("pictures_every", self.pictures_every, 0)
+        _at_least("patience", self.patience, 0)
         if not 0 <= self.ema_decay < 1:
             raise InvalidInputError("ema_decay", f"{self.ema_decay} is not in [0, 1)")
         _one_of("precision", self.precision, PRECISIONS)
@@ -112,6 +116,16 @@ class FrameTraining(StageSettings):
     cross_fit_folds: int = 0
     """0 = off. With K folds the training estimates for the sequence network come from K extra
     networks, each of which has not seen the subjects it estimates; costs K trainings."""
+
+    def with_absolute_paths(self) -> FrameTraining:
+        """The same with paths that mean the same in any working folder."""
+
+        def whole(path: str) -> str:
+            return os.path.abspath(path) if path else path
+
+        augmentation = replace(self.augmentation, occluders=whole(self.augmentation.occluders))
+        weights = self.weights if self.weights == "imagenet" else whole(self.weights)
+        return replace(self, weights=weights, bundle=whole(self.bundle), augmentation=augmentation)
 
     def network(self) -> FrameNetworkConfig:
         """The method's description of the network."""

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +88,11 @@ class Training:
 
     def __init__(self, settings: TrainSettings) -> None:
         self._started = time.perf_counter()
-        self._settings = settings
+        # Workers have working folders of their own.
+        frame = settings.frame.with_absolute_paths()
+        settings = self._settings = replace(settings, frame=frame)
         self._data = DataSet.open(settings.data, coordinates=settings.coordinates)
         self._data_hash = self._data.content_hash()
-        self._run = RunFolder(settings, self._data_hash)
         self._resources = (
             Resources(workers=0)
             if settings.in_process
@@ -106,6 +107,8 @@ class Training:
         )
         if streams(self._data, self._train, settings.frame):
             require_cpus_for_data(self._resources)
+        # Begun last: what is refused leaves no run that has to be deleted.
+        self._run = RunFolder(settings, self._data_hash)
 
     def run(self) -> TrainSummary:
         """Do what is not done yet."""

@@ -28,6 +28,8 @@ class Worker(Protocol):
 
     rank: int
     world_size: int
+    workers_on_node: int
+    """Workers that share this machine."""
     device: torch.device
     has_cluster: bool
     """Whether Ray's nodes can read and decode for the workers."""
@@ -60,7 +62,7 @@ class Worker(Protocol):
 class LocalWorker:
     """The only worker, in this process; checkpoints live in `folder`."""
 
-    rank, world_size, has_cluster = 0, 1, False
+    rank, world_size, workers_on_node, has_cluster = 0, 1, 1, False
 
     def __init__(self, folder: Path, device: torch.device | None = None) -> None:
         self._folder, self._store = folder, CheckpointStore(folder)
@@ -105,6 +107,7 @@ class RayWorker:
         self._train, self._torch = ray.train, ray.train.torch
         context = ray.train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
+        self.workers_on_node = context.get_local_world_size()
         self.run = context.get_experiment_name()
         self.device = ray.train.torch.get_device()
         self._written = threading.Event()

@@ -113,6 +113,32 @@ def test_deterministic_training_resumes_to_the_last_bit(tmp_path):
     assert all(torch.equal(parts.weights[name], value) for name, value in whole.weights.items())
 
 
+def test_training_ends_when_nothing_becomes_better(tmp_path):
+    """Also where it is continued; without patience it never ends early."""
+    settings = toy_settings(
+        epochs=(9,), learning_rate_start=(1e-12,), learning_rate_end=(1e-12,), patience=3
+    )
+    result, rows = run_loop(tmp_path / "patient", settings)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4][: result.best_epoch + 3]
+    again, more = run_loop(tmp_path / "patient", settings)
+    assert (more, again) == ([], result)
+    _, rows = run_loop(tmp_path / "endless", replace(settings, patience=0))
+    assert len(rows) == 9
+
+
+def test_checkpoints_are_in_order_whoever_named_them(tmp_path):
+    """A run begun under Ray Train, which names by date, goes on in one process."""
+    settings = toy_settings()
+    run_loop(tmp_path, replace(settings, epochs=(4,)))
+    third, fourth = saved.finished_checkpoints(tmp_path)
+    third.rename(tmp_path / "checkpoint_2026-11-27_10-00-00.000001")
+    fourth.rename(tmp_path / "checkpoint_2026-11-27_10-00-01.000001")
+    _, rows = run_loop(tmp_path, settings)
+    assert [row["epoch"] for row in rows] == [5, 6]
+    found = saved.finished_checkpoints(tmp_path)
+    assert [path.name for path in found] == ["checkpoint_000005", "checkpoint_000006"]
+
+
 def test_pictures_come_every_few_epochs_and_at_the_end(tmp_path):
     rows = []
     worker = LocalWorker(tmp_path, CPU)

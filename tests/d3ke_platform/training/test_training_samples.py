@@ -14,6 +14,8 @@ from d3ke_platform.training.batch_plan import BatchPlan
 from d3ke_platform.training.crop_files import decode_crop
 from d3ke_platform.training.loader import FrameLoader
 from d3ke_platform.training.samples import load_samples, require_disjoint_splits
+from d3ke_platform.training.settings import TrainSettings
+from d3ke_platform.training.train import Training
 
 CPU = torch.device("cpu")
 
@@ -68,6 +70,11 @@ def test_a_person_in_two_splits_is_named(tmp_path):
     leaking.write_rows(RECORDINGS, recordings)
     with pytest.raises(InvalidInputError, match="'train_0' .* splits train and validation"):
         require_disjoint_splits(leaking)
+    # What is refused leaves no run behind that would refuse the repaired data.
+    run = tmp_path / "run"
+    with pytest.raises(InvalidInputError, match="splits train and validation"):
+        Training(TrainSettings(data=leaking.root, output=str(run), in_process=True))
+    assert not run.exists()
 
 
 def test_batches_pair_each_image_with_its_label(data):

@@ -9,6 +9,7 @@ from fake_data import make_data_set
 
 from d3ke.errors import InvalidInputError
 from d3ke_platform.schema import RECORDINGS
+from d3ke_platform.training.sequence_stage import batch_norm_momentum
 from d3ke_platform.training.sequences import (
     LabelledSequence,
     WindowSet,
@@ -71,3 +72,10 @@ def test_one_frame_rate_only(tmp_path):
     data.write_rows(RECORDINGS, recordings)
     with pytest.raises(InvalidInputError, match=r"\[10.0, 30.0\] Hz"):
         frame_rate(data, names)
+
+
+def test_batch_norm_follows_ever_fewer_batches():
+    """VideoPose3D's momentum, 0.1 to 0.001."""
+    found = [batch_norm_momentum(epoch, 5) for epoch in range(5)]
+    np.testing.assert_allclose(found, [0.1, 0.1 / 10**0.5, 0.01, 0.001 * 10**0.5, 0.001])
+    assert batch_norm_momentum(0, 1) == 0.1

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from d3ke.augmentation import AugmentationConfig
 from d3ke.errors import D3KEError, InvalidInputError, UnknownNameError
 from d3ke.losses import LossWeights
 from d3ke_platform.training.error_sums import ErrorSums
@@ -147,3 +148,16 @@ def test_epoch_line_names_what_matters():
     line = epoch_line(row)
     for part in ("frame", "2/5", "1.2500", "main 8.00", "all 3.00", "101/s", "2:45 left", "best"):
         assert part in line
+
+
+def test_paths_mean_the_same_in_the_workers(tmp_path: Path, monkeypatch) -> None:
+    """Ray Train and Tune give each worker a working folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    settings = FrameTraining(
+        bundle="runs/a/bundle", augmentation=AugmentationConfig(occluders="cut outs")
+    ).with_absolute_paths()
+    assert settings.bundle == str(tmp_path / "runs" / "a" / "bundle")
+    assert settings.augmentation.occluders == str(tmp_path / "cut outs")
+    assert FrameTraining(weights="w.pt").with_absolute_paths().weights == str(tmp_path / "w.pt")
+    assert FrameTraining(weights="imagenet").with_absolute_paths().weights == "imagenet"
+    assert FrameTraining().with_absolute_paths() == FrameTraining()
