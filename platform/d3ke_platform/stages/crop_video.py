@@ -151,10 +151,19 @@ class CropVideo:
         """A look at frames spread over a video, for the fallback detector."""
         from d3ke_platform.stages.detect_fallback import SURVEYED_FRAMES, survey
 
-        count = index.frame_count
-        chosen = sorted({round(place) for place in np.linspace(0, count - 1, SURVEYED_FRAMES)})
+        spread = np.linspace(0, index.frame_count - 1, SURVEYED_FRAMES)
+        chosen = sorted({round(place) for place in spread})
+        starts = np.array([point.frame for point in index.seek_points])
+        nearest = np.searchsorted(starts, chosen, side="right")
+        # What lies behind one key frame is decoded once: key frames may be 250 frames apart.
+        groups = np.split(np.array(chosen), np.flatnonzero(np.diff(nearest)) + 1)
         return survey(
-            frame for number in chosen for frame in frames(path, first=number, count=1, index=index)
+            frame
+            for group in groups
+            for frame in frames(
+                path, first=int(group[0]), count=int(np.ptp(group)) + 1, index=index
+            )
+            if frame.index in group
         )
 
     def crops(self, job: CropJob) -> Iterator[CropBatch | None]:

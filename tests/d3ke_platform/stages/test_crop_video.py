@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,19 +12,21 @@ from video_files import write_video
 
 from d3ke.camera import Camera, crop_camera, warp
 from d3ke_platform.calibration import camera_to_json
+from d3ke_platform.stages import crop_video, detect_fallback
 from d3ke_platform.stages.crop_video import (
     FRAME_MEMORY_BYTES,
     CropBatch,
     CropJob,
     CropRule,
+    CropVideo,
     _CropRun,
     middle,
     track_rule,
 )
 from d3ke_platform.stages.decode import Frame, frames
-from d3ke_platform.stages.detect import Detection
+from d3ke_platform.stages.detect import Detection, choose_detector
 from d3ke_platform.stages.tracks import Tracker
-from d3ke_platform.stages.video_index import index_video
+from d3ke_platform.stages.video_index import VideoIndex, index_video
 
 COUNT = 75
 SIZE = (96, 72)
@@ -185,3 +188,28 @@ def test_the_middle_of_a_crop_is_cut_out_within_a_grey_level() -> None:
     difference = np.abs(warp(image, camera, middle(view, 32)) - whole)
     assert difference.max() <= 1
     assert (difference > 0).mean() < 0.01
+
+
+@pytest.mark.parametrize("gop", ["4", "250"])
+def test_a_survey_looks_once_behind_each_key_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gop: str
+) -> None:
+    path = write_video(tmp_path / "long.mp4", 120, options={"g": gop, "sc_threshold": "0"})
+    index = index_video(path)
+    asked: list[tuple[int, int]] = []
+    surveyed: list[int] = []
+
+    def watched(path: Path, *, first: int, count: int, index: VideoIndex) -> Iterator[Frame]:
+        asked.append((first, count))
+        return frames(path, first=first, count=count, index=index)
+
+    def looked(found: Iterable[Frame]) -> None:
+        surveyed.extend(frame.index for frame in found)
+
+    monkeypatch.setattr(crop_video, "frames", watched)
+    monkeypatch.setattr(detect_fallback, "survey", looked)
+    CropVideo(choose_detector("fallback")).survey(path, index)
+    assert surveyed == sorted({round(place) for place in np.linspace(0, 119, 24)})
+    starts = np.array([point.frame for point in index.seek_points])
+    assert len(asked) == len(np.unique(np.searchsorted(starts, surveyed, side="right")))
+    assert (len(asked) == 1) == (gop == "250")
