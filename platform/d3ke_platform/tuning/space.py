@@ -56,8 +56,11 @@ class SearchSpace:
         except D3KEError as error:
             return str(error)
         size = getattr(settings, self.stage).batch_size
-        if size % self._workers:
-            return f"batch_size: {size} samples do not divide among {self._workers} workers"
+        if size < self._workers:
+            return (
+                f"batch_size: {size} samples for {self._workers} workers of a trial. "
+                f"Use at least {self._workers}, or --trial-workers {size}."
+            )
         return ""
 
     def own_values(self) -> dict[str, Any]:

@@ -134,10 +134,16 @@ def test_conflicts_are_told_not_raised():
     values = space.own_values()
     assert space.conflict(values) == ""
     assert "multiple of 2 x heads" in space.conflict(values | {"sequence.heads": 3})
-    two = make_space(tune_settings(trial_workers=2), "sequence")
-    assert two.conflict(values) == ""
-    three = tune_settings(trial_workers=3, space=("sequence.batch_size=8,9",))
-    assert "3 workers" in make_space(three, "sequence").conflict({"sequence.batch_size": 8})
+
+
+def test_a_batch_needs_a_sample_for_each_worker_of_a_trial():
+    """Shares of a batch may differ by one, as in training; none may be empty."""
+    three = tune_settings(trial_workers=3, space=("sequence.batch_size=2,8,9",))
+    space = make_space(three, "sequence")
+    assert [space.conflict({"sequence.batch_size": size}) for size in (3, 8, 9)] == ["", "", ""]
+    told = space.conflict({"sequence.batch_size": 2})
+    assert told.startswith("batch_size: 2 samples for 3 workers")
+    assert "--trial-workers 2" in told
 
 
 def test_a_space_without_any_valid_combination():
