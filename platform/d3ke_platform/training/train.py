@@ -143,7 +143,7 @@ class Training:
     def adopt_frame(self, run: Path) -> None:
         """Take over the finished per-frame network of another run, with the same settings."""
         if self._run.done("frame") is None:
-            shutil.copytree(run / "frame" / "bundle", self._run.part("frame") / "bundle")
+            _copy_whole(run / "frame" / "bundle", self._run.part("frame") / "bundle")
             record = json.loads((run / "run.json").read_text())
             self._run.mark("frame", record["parts"]["frame"])
 
@@ -317,6 +317,19 @@ class Training:
         )
         self._run.mark("mlflow", {"run_id": tracker.run_id})
         return tracker
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    """Copy a folder so that `target` is there in full or not at all.
+
+    What an earlier copy that was cut off has left is replaced.
+    """
+    fresh = target.with_name(f"{target.name}.new")
+    for left in (fresh, target):
+        if left.exists():
+            shutil.rmtree(left)
+    shutil.copytree(source, fresh)
+    fresh.rename(target)
 
 
 def best_errors(progress: Progress) -> dict[str, float]:
