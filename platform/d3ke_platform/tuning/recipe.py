@@ -8,14 +8,14 @@ from dataclasses import asdict
 from typing import Any
 
 from d3ke_platform.storage import plain
+from d3ke_platform.training.run_folder import FREE
 from d3ke_platform.training.settings import TrainSettings
-
-# Where and with what is trained is not part of a recipe.
-_LEFT_OUT = ("data", "output", "workers", "in_process", "max_failures", "experiment")
 
 
 def recipe_text(settings: TrainSettings, comment: Sequence[str]) -> str:
-    """The [train] table with every setting, below the lines of a comment.
+    """The [train] table with every setting of the model, below the lines of a comment.
+
+    Where and with what is trained (`run_folder.FREE`) is not part of a recipe.
 
     A setting without a value (None) is left out: TOML has no word for it, and None is what such
     settings are by default.
@@ -26,7 +26,7 @@ def recipe_text(settings: TrainSettings, comment: Sequence[str]) -> str:
 
 def recipe_of(content: Mapping[str, Any]) -> str:
     """The same of settings in their JSON form, without a comment."""
-    kept = {name: value for name, value in content.items() if name not in _LEFT_OUT}
+    kept = {name: value for name, value in content.items() if name not in FREE}
     return "\n".join(_table("train", kept)) + "\n"
 
 

@@ -41,6 +41,15 @@ def test_train_reads_back_every_setting(tmp_path, flag, changes):
     assert cli.parse(TrainSettings, flags, job="train") == settings
 
 
+def test_where_was_trained_is_not_in_the_recipe(tmp_path):
+    elsewhere = {"workers": 8, "workers_min": 2, "max_failures": 5, "experiment": "mine"}
+    settings = tune_settings(**elsewhere).training()
+    file = tmp_path / "best.toml"
+    file.write_text(recipe_text(settings, ["x"]))
+    flags = ["--config", str(file), "--data", settings.data, "--output", settings.output]
+    assert cli.parse(TrainSettings, flags, job="train") == tune_settings().training()
+
+
 def test_a_searched_setting_is_in_the_recipe(tmp_path):
     values = {"sequence.width": 64, "sequence.loss.angle": 0.123, "frame.learning_rate": 7e-4}
     found = assign(tune_settings(tune="both").training(), values)
