@@ -43,13 +43,13 @@ class TuneSettings(TrainSettings):
     default_space: bool = True
     """False searches only what `space` names."""
     base: str = ""
-    """Folder of a training run on the same data: its per-frame network, with the settings it was
-    trained with, is used instead of one trained here."""
+    """Folder of a training run on the same data: its per-frame network, with the settings and the
+    coordinates it was trained with, is used instead of one trained here."""
     concurrent: int = 0
     """Trials side by side; 0 = one per GPU, or per CPU core of a cluster without GPUs."""
     trial_workers: int = 1
-    """Workers of a trial. One trains inside the trial; more are a Ray Train run of their own,
-    which takes 10 to 20 s to start."""
+    """Workers of a trial, each with a GPU of its own where there are any. One trains inside the
+    trial; more are a Ray Train run of their own, which takes 10 to 20 s to start."""
     trials_per_gpu: int = 1
     """Trials of one worker that share a GPU."""
     grace_epochs: int = 0

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import pytest
 from tuning_cases import row
 
 from d3ke_platform.tuning.asha import RememberingASHA
-from d3ke_platform.tuning.shares import shares
 
 
 def scheduler():
@@ -57,25 +55,3 @@ def test_trials_of_earlier_starts_count():
     assert decide(fresh, "new", 1, 2.5) == "CONTINUE"
     assert decide(asha, "new", 1, 2.5) == "STOP"
     assert decide(asha, "good", 1, 0.9) == "CONTINUE"
-
-
-@pytest.mark.parametrize(
-    ("cluster", "expected"),
-    [
-        # A laptop with two cores counts four CPUs: two trials, a core each.
-        ({"cpus": 4, "gpus": 0, "workers": 1}, (2, 1.0, 0.0, 1, 0)),
-        ({"cpus": 4, "gpus": 0, "workers": 1, "concurrent": 1}, (1, 1.0, 0.0, 2, 0)),
-        ({"cpus": 4, "gpus": 0, "workers": 1, "concurrent": 4}, (4, 0.5, 0.0, 1, 0)),
-        ({"cpus": 4, "gpus": 0, "workers": 2}, (1, 0.01, 0.0, 1, 2)),
-        ({"cpus": 18, "gpus": 2, "workers": 1, "trials_per_gpu": 2}, (4, 1.0, 0.5, 1, 0)),
-        ({"cpus": 34, "gpus": 8, "workers": 4}, (2, 0.01, 0.0, 1, 4)),
-        ({"cpus": 1, "gpus": 0, "workers": 1}, (1, 1.0, 0.0, 1, 0)),
-    ],
-)
-def test_shares_of_a_cluster(cluster, expected):
-    share = shares(**cluster)
-    found = (share.concurrent, share.cpus, share.gpus, share.threads, share.resources.workers)
-    assert found == expected
-    reserved = share.concurrent * max(share.cpus, share.resources.workers * share.resources.cpus)
-    assert reserved <= max(1, cluster["cpus"] - 2) or share.resources.workers == 0
-    assert share.concurrent * share.gpus <= cluster["gpus"]
