@@ -42,6 +42,8 @@ def tune(settings: TuneSettings) -> TuneSummary:
     Raises:
         RunMismatchError: `settings.output` holds a search with other settings or data.
         UsageError: nothing in the space can be trained.
+        InvalidInputError: a person is in two splits, a split has nothing to learn from, `base`
+            predicts other coordinates, or the cluster has no room for the workers of a trial.
         AllTrialsFailedError: see there.
     """
     return Tuning(settings).run()
@@ -52,16 +54,18 @@ class Tuning:
 
     def __init__(self, settings: TuneSettings) -> None:
         self._started = time.perf_counter()
-        self._data = DataSet.open(settings.data, coordinates=settings.coordinates)
-        self._data_hash = self._data.content_hash()
-        # Finds unusable data before anything is trained or written.
-        for split in ("train", "validation"):
-            load_samples(self._data, split)
+        self._data_hash = DataSet.open(settings.data).content_hash()
         if settings.base:
             settings = adopted_settings(settings, self._data_hash)
         self._settings = settings
+        self._data = DataSet.open(settings.data, coordinates=settings.coordinates)
+        # Finds unusable data before anything is trained or written.
+        for split in ("train", "validation"):
+            load_samples(self._data, split)
         for stage in settings.stages:
             make_space(settings, stage)
+        # Told now and not after hours of the per-frame network, which comes first.
+        share_cluster(settings)
         self._run = RunFolder(settings, self._data_hash, free=(*FREE_IN_TRAINING, *FREE))
         self._reports: list[StageReport] = []
 

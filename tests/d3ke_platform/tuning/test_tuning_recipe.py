@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+import ray
 from fake_data import make_data_set
 from tuning_cases import tune_settings
 
 from d3ke.errors import InvalidInputError
 from d3ke_platform import cli
 from d3ke_platform.errors import SchemaVersionError, UsageError
-from d3ke_platform.training.build_bundle import build_bundle
-from d3ke_platform.training.frame_stage import FrameJob
 from d3ke_platform.training.settings import SequenceTraining, TrainSettings
-from d3ke_platform.training.worker import LocalWorker
-from d3ke_platform.tuning.adopt import adopted_settings
 from d3ke_platform.tuning.names import assign
 from d3ke_platform.tuning.recipe import recipe_text
 from d3ke_platform.tuning.tune import Tuning
@@ -67,30 +62,12 @@ def test_a_recipe_file_that_is_not_there():
         cli.parse(TrainSettings, ["--recipe", "nowhere.toml"], job="train")
 
 
-def test_settings_of_a_base_run_are_taken_over(tmp_path):
-    """A search on top of a run has that run's per-frame settings, whatever the recipe says."""
-    settings = tune_settings(base=str(tmp_path), seed=1)
-    with pytest.raises(UsageError, match="no finished per-frame network"):
-        adopted_settings(settings, "abc")
+def test_trials_without_room_are_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16.0, "GPU": 2.0})
     data = make_data_set(tmp_path / "data", frames=4, trials=1)
-    trained = tune_settings(data=data.root).training()
-    trained = replace(trained, frame=replace(trained.frame, batch_size=24), seed=77)
-    task = FrameJob(data=data.root, settings=trained.frame, seed=1).task(LocalWorker(tmp_path))
-    build_bundle(
-        tmp_path / "frame" / "bundle",
-        data=data,
-        data_hash="abc",
-        settings=trained,
-        fps=10.0,
-        frame=task.module.state_dict(),
-        sequence=None,
-        metrics={},
-    )
-    found = adopted_settings(settings, "abc")
-    assert (found.frame, found.seed) == (trained.frame, 77)
-    assert found.sequence == settings.sequence
-    with pytest.raises(UsageError, match="was trained on data abc"):
-        adopted_settings(settings, "def")
+    with pytest.raises(InvalidInputError, match="4 workers for 2 GPUs"):
+        Tuning(tune_settings(data=data.root, output=str(tmp_path / "out"), trial_workers=4))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
