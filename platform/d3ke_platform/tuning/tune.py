@@ -16,7 +16,7 @@ from d3ke_platform.tracking import RunTracker, git_commit
 from d3ke_platform.training.frame_stage import FrameJob
 from d3ke_platform.training.run_folder import FREE as FREE_IN_TRAINING
 from d3ke_platform.training.run_folder import RunFolder
-from d3ke_platform.training.samples import load_samples
+from d3ke_platform.training.samples import load_samples, require_disjoint_splits
 from d3ke_platform.training.sequence_stage import SequenceJob
 from d3ke_platform.training.settings import TrainSettings
 from d3ke_platform.training.train import Estimates, Training
@@ -60,6 +60,7 @@ class Tuning:
         self._settings = settings
         self._data = DataSet.open(settings.data, coordinates=settings.coordinates)
         # Finds unusable data before anything is trained or written.
+        require_disjoint_splits(self._data)
         for split in ("train", "validation"):
             load_samples(self._data, split)
         for stage in settings.stages:

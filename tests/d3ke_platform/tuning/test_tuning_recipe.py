@@ -10,6 +10,7 @@ from tuning_cases import tune_settings
 from d3ke.errors import InvalidInputError
 from d3ke_platform import cli
 from d3ke_platform.errors import SchemaVersionError, UsageError
+from d3ke_platform.schema import RECORDINGS
 from d3ke_platform.training.settings import SequenceTraining, TrainSettings
 from d3ke_platform.tuning.names import assign
 from d3ke_platform.tuning.recipe import recipe_text
@@ -60,6 +61,17 @@ def test_a_searched_setting_is_in_the_recipe(tmp_path):
 def test_a_recipe_file_that_is_not_there():
     with pytest.raises(UsageError, match="Cannot read nowhere.toml"):
         cli.parse(TrainSettings, ["--recipe", "nowhere.toml"], job="train")
+
+
+@pytest.mark.parametrize("kind", ["frame", "sequence", "both"])
+def test_a_person_in_two_splits_is_refused(tmp_path, kind):
+    data = make_data_set(tmp_path / "data", frames=4, trials=1)
+    recordings = data.recordings()
+    recordings[0]["split"] = "validation"
+    data.write_rows(RECORDINGS, recordings)
+    with pytest.raises(InvalidInputError, match="'train_0' .* splits train and validation"):
+        Tuning(tune_settings(data=data.root, output=str(tmp_path / "out"), tune=kind))
+    assert not (tmp_path / "out").exists()
 
 
 def test_trials_without_room_are_refused_before_anything_is_trained(tmp_path, monkeypatch):
