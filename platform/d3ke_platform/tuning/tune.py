@@ -57,6 +57,8 @@ class Tuning:
         self._data_hash = DataSet.open(settings.data).content_hash()
         if settings.base:
             settings = adopted_settings(settings, self._data_hash)
+        # Trials have working folders of their own.
+        settings = replace(settings, frame=settings.frame.with_absolute_paths())
         self._settings = settings
         self._data = DataSet.open(settings.data, coordinates=settings.coordinates)
         # Finds unusable data before anything is trained or written.
