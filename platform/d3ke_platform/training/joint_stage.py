@@ -40,6 +40,7 @@ from d3ke_platform.training.sequence_stage import select
 from d3ke_platform.training.sequences import frame_rate, window_starts
 from d3ke_platform.training.settings import FrameTraining, JointTraining, SequenceTraining
 from d3ke_platform.training.task import Predict
+from d3ke_platform.training.transfer import freeze
 from d3ke_platform.training.validation import METRICS, Validator
 from d3ke_platform.training.worker import Worker, threads_per_worker
 
@@ -261,6 +262,8 @@ def load_networks(data: DataSet, job: JointJob) -> JointNetwork:
     torch.manual_seed(job.seed)
     frame = FrameNetwork(job.frame.network(), head)
     frame.load_state_dict(saved.load_weights(Path(job.frame_weights)))
+    if job.frame.freeze:
+        freeze(frame, job.frame.freeze)
     sequence = SequenceNetwork(job.sequence.network(), head)
     sequence.load_state_dict(saved.load_weights(Path(job.sequence_weights)))
     return JointNetwork(frame, sequence, frames_at_once=job.settings.frames_at_once)
@@ -276,7 +279,9 @@ def split_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
 
 
 def runs(samples: Samples) -> list[IntArray]:
-    """Samples of every stretch of neighbouring frames, in order."""
+    """Samples of every stretch of neighbouring frames, in order; of none, no stretch."""
+    if not len(samples):
+        return []
     breaks = np.flatnonzero(~neighbours(samples)) + 1
     return np.split(np.arange(len(samples)), breaks)
 

@@ -225,8 +225,9 @@ class SequenceTraining(StageSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class JointTraining(StageSettings):
-    """Both trained networks fine-tuned together, on windows of crops. Their losses and the
-    augmentation are those of their own trainings."""
+    """Both trained networks fine-tuned together, on windows of crops. Their losses, what is frozen
+    and the augmentation are those of their own trainings, but for mirroring and pasted occluders,
+    which are left out."""
 
     enabled: bool = False
     """True fine-tunes after the sequence network is trained."""

@@ -121,6 +121,31 @@ def test_the_gradient_reaches_both_and_does_not_depend_on_the_parts(job, tmp_pat
         torch.testing.assert_close(parts[name], gradient, atol=1e-5, rtol=1e-3)
 
 
+class SecondOfTwo(LocalWorker):
+    """A worker that is left without validation recordings."""
+
+    rank, world_size = 1, 2
+
+    def reduce(self, table):
+        return table
+
+
+def test_a_worker_without_validation_recordings_validates_nothing(data, job, tmp_path):
+    task = job.task(SecondOfTwo(tmp_path, CPU))
+    task._share = task._share.subset(np.zeros(0, dtype=np.int64))
+    sums = task.validate(task.module.eval())
+    assert not sums.table.any()
+
+
+def test_what_is_frozen_stays(data, job, tmp_path):
+    frozen = replace(job, frame=replace(job.frame, freeze=("backbone",)))
+    task = frozen.task(LocalWorker(tmp_path, CPU))
+    moving = {n for n, p in task.module.named_parameters() if p.requires_grad}
+    assert moving
+    assert not any(name.startswith("frame.backbone") for name in moving)
+    task.losses(task.module.train(), next(iter(task.batches(0))))["total"].backward()
+
+
 def seeded():
     return torch.Generator().manual_seed(2)
 
