@@ -10,10 +10,16 @@ import pytest
 import torch
 from fake_data import make_data_set
 
+from d3ke.losses import Target
+from d3ke.metrics import longest_axes, mae_angle, mae_body
+from d3ke.networks.prediction import Estimate, PredictionHead
+from d3ke.rotations import rotation_6d_to_matrix
 from d3ke_platform.schema import CROPS, LABELS
 from d3ke_platform.storage import read_table
+from d3ke_platform.training.error_sums import ErrorSums
 from d3ke_platform.training.frame_stage import FrameJob
 from d3ke_platform.training.settings import FrameTraining
+from d3ke_platform.training.validation import METRICS, Validator
 
 SETTINGS = FrameTraining(
     backbone="resnet18_half",
@@ -74,3 +80,32 @@ def test_workers_together_measure_what_one_does(data):
 
 def test_a_worker_without_recordings_adds_nothing(data):
     assert not sums(data, 6, 7).table.any()
+
+
+def test_errors_are_those_of_the_evaluation(data):
+    """Masked and unmasked angles and lengths of bodies, as `d3ke.metrics` has them."""
+    skeleton, predicted = data.skeleton(), data.predicted()
+    head = PredictionHead(skeleton, data.measurements(), predicted)
+    torch.manual_seed(0)
+    count, size = 5, len(predicted.coordinates)
+    turned = rotation_6d_to_matrix(torch.randn(2, count, 6))
+    factors = 1 + 0.1 * torch.rand(2, count, len(head.measurements.names))
+    angles = torch.rand(2, count, size)
+    mask = torch.rand(count, size) > 0.4
+    target = Target(
+        coordinates=angles[1],
+        coordinate_mask=mask,
+        factors=factors[1],
+        root_rotation=turned[1],
+        valid=None,
+    )
+    found = ErrorSums(METRICS, torch.device("cpu"))
+    estimate = Estimate(coordinates=angles[0], root_rotation=turned[0], factors=factors[0])
+    Validator(head, skeleton, predicted).add_frames(found, estimate, target)
+    errors = found.means()
+    first, second = angles.numpy()
+    assert errors["mae_all_deg"] == pytest.approx(mae_angle(first, second, mask.numpy()), rel=1e-5)
+    assert errors["mae_unmasked_deg"] == pytest.approx(mae_angle(first, second), rel=1e-5)
+    scales = head.measurements.body_scales(factors.double(), skeleton).numpy()
+    expected = mae_body(scales[0], scales[1], longest_axes(predicted, skeleton.bodies))
+    assert errors["mae_body_mm"] == pytest.approx(expected, rel=1e-4)
