@@ -18,7 +18,7 @@ from torch import Tensor
 from d3ke.skeleton.folding import Folding
 from d3ke.skeleton.joint_axes import JointAxes
 from d3ke.skeleton.rows import Constant, RowTake, apply_rows, multiply_rows, over_batch
-from d3ke.skeleton.tree import SegmentTree
+from d3ke.skeleton.tree import LocalFrames, SegmentTree
 
 
 class Moves(NamedTuple):
@@ -87,7 +87,7 @@ class CarriedRows:
         self.arrays |= self._take_points.arrays | self._take_bodies.arrays
 
     def __call__(self, constant: Constant, moves: Moves) -> Carried:
-        return self.with_kept(constant, moves)[0]
+        return self._placed(constant, moves)[0]
 
     def compiled(self, constant: Constant, moves: Moves) -> Carried:
         """The same with the adjoint above, under torch.compile: first derivatives by autograd.
@@ -105,6 +105,14 @@ class CarriedRows:
 
     def with_kept(self, constant: Constant, moves: Moves) -> tuple[Carried, Kept]:
         """The same, and what the adjoint needs."""
+        carried, local, rotations, positions = self._placed(constant, moves)
+        second = self._axes.second(constant, local)
+        return carried, Kept(rotations, positions, local.joint_origins, second)
+
+    def _placed(
+        self, constant: Constant, moves: Moves
+    ) -> tuple[Carried, LocalFrames, Tensor, Tensor]:
+        """What is carried; segments in the inboard ones; their rotations and positions."""
         tree = self.tree
         local = tree.local_frames(constant, *moves)
         rotations, positions = tree.walk(constant, local.rotations, local.positions)
@@ -113,9 +121,8 @@ class CarriedRows:
         points = points + self._take_points(constant, positions)
         carriers = self._take_bodies(constant, rotations)
         fixed = over_batch(constant("body_rotations"), rotations.ndim - 3)
-        second = self._axes.second(constant, local)
-        kept = Kept(rotations, positions, local.joint_origins, second)
-        return Carried(points, multiply_rows(carriers, fixed)), kept
+        carried = Carried(points, multiply_rows(carriers, fixed))
+        return carried, local, rotations, positions
 
     def wrench(self, constant: Constant, carried: Carried, by: Carried) -> tuple[Tensor, Tensor]:
         """Moment about ground's origin and force, [S, 3, *B] each: the gradients `by` what is

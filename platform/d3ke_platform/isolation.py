@@ -22,9 +22,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, TypeVar
 
 from d3ke_platform.errors import ChildCrashedError, ChildMemoryError, ChildTimeoutError
+
+T = TypeVar("T")
 
 START_TIMEOUT_S = 300.0  # interpreter start and imports on a loaded machine
 _PR_SET_PDEATHSIG, _M_ARENA_MAX = 1, -8
@@ -188,6 +190,30 @@ class Isolated:
     def _name(self, method: str) -> str:
         target = getattr(self._factory, "func", self._factory)
         return f"{getattr(target, '__name__', 'object')}.{method}"
+
+
+def patiently(
+    action: Callable[[], T],
+    retries: int,
+    *,
+    cause: Callable[[Exception], Exception] = lambda error: error,
+) -> T:
+    """Result of an action; where a child dies or hangs in it, it is tried again `retries` times.
+
+    What ended the child may have been meant for others: want of memory on the machine.
+
+    Args:
+        action: Starts a child of its own where there is none.
+        retries: Times it is tried again.
+        cause: What an error that it raises is about.
+    """
+    for _ in range(retries):
+        try:
+            return action()
+        except Exception as error:
+            if not isinstance(cause(error), ChildCrashedError | ChildTimeoutError):
+                raise
+    return action()
 
 
 @cache

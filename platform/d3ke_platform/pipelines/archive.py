@@ -6,7 +6,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,6 +18,7 @@ from d3ke_platform.calibration import camera_to_json
 from d3ke_platform.errors import UsageError
 from d3ke_platform.pipelines.manifest import read_manifest
 from d3ke_platform.pipelines.ray_data import reject_row
+from d3ke_platform.stages.scores_folder import item_label
 
 VIDEO_SUFFIXES = frozenset(
     f".{kind}"
@@ -69,15 +70,16 @@ def list_archive(
         items, rejects = read_manifest(archive, cameras, allow_outside=allow_outside)
     else:
         uris, rejects = _list_videos(archive, allow_outside=allow_outside)
-        if without and not _is_in(archive, without):
-            uris = [uri for uri in uris if not _is_in(uri, without)]
-            rejects = [(name, why) for name, why in rejects if not _is_in(name, without)]
+        inside = _inside(without) if without else None
+        if inside and not inside(archive):
+            uris = [uri for uri in uris if not inside(uri)]
+            rejects = [(name, why) for name, why in rejects if not inside(name)]
         items = [{"uri": uri, "camera": None} for uri in uris]
     for item in items:
         named = cameras.get(PurePosixPath(item["uri"]).stem)
         if item["camera"] is None and named is not None:
             item["camera"] = camera_to_json(named)
-    unique = {item.get("item", item["uri"]): item for item in items}
+    unique = {item_label(item): item for item in items}
     if not unique and not rejects:
         kinds = " ".join(sorted(VIDEO_SUFFIXES))
         raise UsageError(f"No videos in {archive}. Looked for: {kinds}.")
@@ -125,12 +127,16 @@ def _list_remote(archive: str) -> list[str]:
     return [uri for uri in storage.list_files(archive) if _is_video(uri)]
 
 
-def _is_in(uri: str, folder: str) -> bool:
-    place, around = (
-        uri if storage.is_uri(uri) else os.path.realpath(storage.local_path(uri))
-        for uri in (uri, folder)
+def _inside(folder: str) -> Callable[[str], bool]:
+    """Tells whether a location is in a folder."""
+    if storage.is_uri(folder):
+        prefix = folder.rstrip("/") + "/"
+        return lambda uri: f"{uri}/".startswith(prefix)
+    root = Path(os.path.realpath(storage.local_path(folder)))
+    return lambda uri: (
+        not storage.is_uri(uri)
+        and Path(os.path.realpath(storage.local_path(uri))).is_relative_to(root)
     )
-    return f"{place}/".startswith(f"{str(around).rstrip('/')}/")
 
 
 def _glob_pattern(pattern: str) -> re.Pattern[str]:

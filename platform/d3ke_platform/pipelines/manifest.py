@@ -19,6 +19,7 @@ from d3ke_platform import storage
 from d3ke_platform.calibration import camera_to_json
 from d3ke_platform.errors import UsageError
 from d3ke_platform.schema import RECORDINGS
+from d3ke_platform.stages.scores_folder import item_label
 
 # Read as text: a recording called 007 is not the number 7.
 _TEXTS = ("uri", "camera", "recording_id", "boxes_uri", "start_s", "end_s")
@@ -64,7 +65,7 @@ def read_manifest(
 
 def _add(items: dict[str, dict[str, Any]], item: dict[str, Any]) -> None:
     """Add an item under a label of its own; a row that says the same again adds nothing."""
-    label = item.get("item", item["uri"])
+    label = item_label(item)
     if label in items and items[label] != item:
         if "recording_id" not in item:
             reason = "is in another row with other columns already"

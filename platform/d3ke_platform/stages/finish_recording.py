@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from d3ke.errors import InvalidInputError
 from d3ke_platform import storage
 from d3ke_platform.calibration import camera_from_json
 from d3ke_platform.errors import ChildCrashedError, ChildMemoryError, ChildTimeoutError
-from d3ke_platform.isolation import Isolated
+from d3ke_platform.isolation import Isolated, patiently
 from d3ke_platform.schema import RESULTS
 from d3ke_platform.stages.body_outline import surface_markers
 from d3ke_platform.stages.decode import Frame, frames
@@ -77,17 +78,11 @@ class FinishRecording:
         there is nobody.
         """
         name = item["recording_id"]
-        for attempt in range(self._plan.retries + 1):
-            self._child.start()
-            try:
-                return [self._child.call("finish", name)]
-            except (ChildCrashedError, ChildTimeoutError) as error:
-                # What ended it may have been meant for others: want of memory on the machine.
-                if attempt == self._plan.retries:
-                    return [self._rejected(name, error)]
-            except (NobodyError, ChildMemoryError) as error:
-                return [self._rejected(name, error)]
-        raise AssertionError("unreachable")
+        try:
+            return [patiently(lambda: self._child.call("finish", name), self._plan.retries)]
+        except (ChildCrashedError, ChildTimeoutError, NobodyError, ChildMemoryError) as error:
+            self._child.start()  # where no child starts it is not the recording's fault
+            return [self._rejected(name, error)]
 
     def _rejected(self, name: str, error: Exception) -> dict[str, str]:
         """The row of a recording that cannot be finished, which is kept."""
@@ -150,7 +145,7 @@ class Finisher:
         }
 
         def blocks() -> Iterator[pa.Table]:
-            for rows in _by_person(columns).values():
+            for _, rows in _by_person(columns):
                 yield from self._results(scored, rows)
 
         schema = RESULTS.arrow_schema(self._plan.dims)
@@ -172,12 +167,10 @@ class Finisher:
     def _refine(self, scored: ScoredVideo, rows: Columns) -> EstimateArrays:
         """Refined estimates of one person; where the person was away, movement begins anew."""
         starts = np.flatnonzero(np.diff(rows["frame"]) != 1) + 1
-        if not len(starts):
-            return self._refiner.refine(rows, fps=scored.fps)
-        pieces = np.split(np.arange(len(rows["frame"])), starts)
+        ends = [0, *starts.tolist(), len(rows["frame"])]
         refined = [
-            self._refiner.refine({n: v[piece] for n, v in rows.items()}, fps=scored.fps)
-            for piece in pieces
+            self._refiner.refine({n: v[first:last] for n, v in rows.items()}, fps=scored.fps)
+            for first, last in pairwise(ends)
         ]
         return EstimateArrays(*(np.concatenate(values) for values in zip(*refined, strict=True)))
 
@@ -188,7 +181,7 @@ class Finisher:
             return []
         folder = Path(location)
         results = RESULTS.to_numpy(storage.read_table(uri))
-        people = _by_person(results)
+        people = dict(_by_person(results))
         written: list[str] = []
         # The first person last: its files say that everybody's are there.
         for person in sorted(people, reverse=True):
@@ -222,15 +215,12 @@ class Finisher:
         return written
 
 
-def _by_person(results: dict[str, np.ndarray]) -> dict[int, Columns]:
-    """Columns of each person; those of the only one are not copied."""
+def _by_person(results: dict[str, np.ndarray]) -> Iterator[tuple[int, Columns]]:
+    """Number and columns of each person; those of the only one are not copied."""
     numbers = np.unique(results["person"]).tolist()
-    if len(numbers) == 1:
-        return {numbers[0]: results}
-    return {
-        number: {name: values[results["person"] == number] for name, values in results.items()}
-        for number in numbers
-    }
+    for number in numbers:
+        rows = slice(None) if len(numbers) == 1 else results["person"] == number
+        yield number, {name: values[rows] for name, values in results.items()}
 
 
 def _frames(

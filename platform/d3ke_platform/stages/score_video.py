@@ -16,8 +16,7 @@ from d3ke.camera import Camera
 from d3ke.errors import InvalidInputError
 from d3ke_platform import storage
 from d3ke_platform.calibration import camera_for_video, camera_from_json, camera_to_json
-from d3ke_platform.errors import ChildCrashedError, ChildTimeoutError
-from d3ke_platform.isolation import Isolated
+from d3ke_platform.isolation import Isolated, patiently
 from d3ke_platform.schema import BOXES
 from d3ke_platform.stages.crop_network import CropNetwork, LocalNetwork
 from d3ke_platform.stages.crop_video import CropBatch, CropJob, CropVideo
@@ -30,6 +29,7 @@ from d3ke_platform.stages.scores_folder import (
     ScoredVideo,
     estimates_uri,
     exports_uri,
+    item_label,
     read_rejected,
     read_scored,
     recording_key,
@@ -159,7 +159,7 @@ class ScoreVideo:
         if row is None:
             return
         if not self._plan.retry_rejects:
-            raise _ContentError({**row, "item": label(item)})  # wherever it lies by now
+            raise _ContentError({**row, "item": item_label(item)})  # wherever it lies by now
         if not self._plan.only_look:
             storage.remove(rejected_uri(self._plan.folder, name))
 
@@ -184,25 +184,16 @@ class ScoreVideo:
             self._child.start()
             return next(_from_child(self._answer(method, *arguments)))
 
-        return self._patiently(once)
+        return patiently(once, self._plan.retries, cause=_cause)
 
     def _answer(self, method: str, *arguments: Any) -> Iterator[Any]:
         yield self._child.call(method, *arguments)
-
-    def _patiently(self, action: Callable[[], T]) -> T:
-        for _ in range(self._plan.retries):
-            try:
-                return action()
-            except _ChildError as failure:
-                if not isinstance(failure.error, ChildCrashedError | ChildTimeoutError):
-                    raise
-        return action()
 
     def _look(self, item: dict[str, Any], copy: LocalCopy, key: str, name: str) -> VideoRecord:
         """What a video that is new or has changed consists of."""
         uri = item["uri"]
         fingerprint = storage.fingerprint(uri)
-        with self._blaming(label(item), key, name):
+        with self._blaming(item_label(item), key, name):
             info = self._ask("probe", copy.path)
         record = VideoRecord(
             uri=uri,
@@ -231,7 +222,7 @@ class ScoreVideo:
         return ScoredVideo(
             recording_id=name,
             uri=item["uri"],
-            item=label(item),
+            item=item.get("item", ""),
             content_hash=record.content_hash,
             key=key,
             fps=self._plan.frame_rate or index.fps,
@@ -289,7 +280,7 @@ class ScoreVideo:
                 for first, last in runs(left):
                     self._stream(recording, job(first, last), clock)
 
-            self._patiently(once)
+            patiently(once, self._plan.retries, cause=_cause)
         return clock.seconds
 
     def _job(
@@ -372,9 +363,8 @@ def _from_child(answers: Iterator[T]) -> Iterator[T]:
         yield answer
 
 
-def label(item: dict[str, Any]) -> str:
-    """What a video, or a range of one, is called in rejects."""
-    return str(item.get("item", item["uri"]))
+def _cause(error: Exception) -> Exception:
+    return error.error if isinstance(error, _ChildError) else error
 
 
 def _frames_of(recording: ScoredVideo, segments: list[int]) -> int:

@@ -160,6 +160,11 @@ def recording_key(content_hash: str, item: Mapping[str, Any], boxes_hash: str) -
     return storage.settings_hash([content_hash, *about])
 
 
+def item_label(item: Mapping[str, Any]) -> str:
+    """What a video of an archive, or a range of one, is called in rejects."""
+    return str(item.get("item", item["uri"]))
+
+
 def recording_name(item: Mapping[str, Any], key: str) -> str:
     """Id of a recording, the name of its files: the manifest's, or the video's and its key's."""
     given = str(item.get("recording_id") or "")
