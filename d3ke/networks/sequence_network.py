@@ -16,6 +16,7 @@ from d3ke.networks.temporal_lstm import TemporalLSTM
 from d3ke.networks.temporal_transformer import TemporalTransformer
 
 PAPER_DROPOUT = {"transformer": 0.0, "lstm": 0.1, "tcn": 0.25}
+PAPER_WIDTH = {"transformer": 256, "lstm": 256, "tcn": 1024}
 FEATURE_FRAMES = 1024
 """Frames whose skeletons are computed at a time where no gradient is asked for: an hour's at once
 take 3 GB, more than everything else that scoring an hour of video holds."""
@@ -30,8 +31,8 @@ class SequenceNetworkConfig:
     window: int = 243
     """Frames that an output frame can see, half before and half after it; odd. For the LSTM:
     only the length of the training sequences."""
-    width: int = 256
-    """Channels. The paper: transformer 256, LSTM 256 (128 per direction), TCN 1024."""
+    width: int | None = None
+    """Channels; None: the paper's (transformer 256, LSTM 256 (128 per direction), TCN 1024)."""
     heads: int = 8
     """Attention heads (transformer)."""
     layers: int = 3
@@ -56,9 +57,12 @@ class SequenceNetworkConfig:
             raise InvalidInputError(
                 f"window {self.window}", "not an odd number of 3 or more frames"
             )
-        if self.width % 2 or (self.kind == "transformer" and self.width % (2 * self.heads)):
+        width = self.channels
+        if width < 2 or width % 2:
+            raise InvalidInputError(f"width {width}", "not an even number of 2 or more channels")
+        if self.kind == "transformer" and width % (2 * self.heads):
             raise InvalidInputError(
-                f"width {self.width}", f"not a multiple of 2 x heads ({self.heads} heads)"
+                f"width {width}", f"not a multiple of 2 x heads ({self.heads} heads)"
             )
         if self.layers < 1 or self.feed_forward < 1 or any(stride < 1 for stride in self.strides):
             raise InvalidInputError("layers, feed_forward and strides", "must be positive")
@@ -66,6 +70,11 @@ class SequenceNetworkConfig:
             raise InvalidInputError(f"smoothing {self.smoothing}", "not 0 or an odd number of taps")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise InvalidInputError(f"dropout {self.dropout}", "not a probability below 1")
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network."""
+        return PAPER_WIDTH[self.kind] if self.width is None else self.width
 
 
 class SequenceNetwork(nn.Module):
@@ -89,7 +98,7 @@ class SequenceNetwork(nn.Module):
         positions = 3 * (len(skeleton.joints) + len(skeleton.markers))
         self.feature_count = positions + head.size - 6 + 9
         self.temporal = _temporal(config, self.feature_count)
-        self.output = nn.Linear(config.width, head.size)
+        self.output = nn.Linear(config.channels, head.size)
         self.smoothing = None
         if config.residual:
             self.smoothing = Smoothing(head.size, config.smoothing) if config.smoothing else None
@@ -144,14 +153,14 @@ class SequenceNetwork(nn.Module):
 def _temporal(config: SequenceNetworkConfig, features: int) -> nn.Module:
     dropout = PAPER_DROPOUT[config.kind] if config.dropout is None else config.dropout
     if config.kind == "lstm":
-        return TemporalLSTM(features, width=config.width, layers=config.layers, dropout=dropout)
+        return TemporalLSTM(features, width=config.channels, layers=config.layers, dropout=dropout)
     if config.kind == "tcn":
         return TemporalConvolution(
-            features, width=config.width, window=config.window, dropout=dropout
+            features, width=config.channels, window=config.window, dropout=dropout
         )
     return TemporalTransformer(
         features,
-        width=config.width,
+        width=config.channels,
         heads=config.heads,
         layers=config.layers,
         feed_forward=config.feed_forward,

@@ -67,6 +67,7 @@ def test_paper_recipe():
     assert (sequence.kind, sequence.window, sequence.batch_size) == ("transformer", 243, 128)
     assert (sequence.epochs, sequence.learning_rate_start) == ((50,), (1e-3,))
     assert sequence.learning_rate_end == (5e-6,)
+    assert (sequence.residual, sequence.smoothing, sequence.estimate_passes) == (False, 0, 0)
     for stage in (frame, sequence):
         weights = (stage.loss.joint, stage.loss.marker, stage.loss.body, stage.loss.angle)
         assert weights == (1.0, 2.0, 0.1, 0.06)

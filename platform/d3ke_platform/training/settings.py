@@ -10,6 +10,7 @@ from typing import Literal
 from d3ke.augmentation import AugmentationConfig
 from d3ke.errors import InvalidInputError, UnknownNameError
 from d3ke.losses import LossWeights
+from d3ke.networks.backbones import IMAGENET
 from d3ke.networks.frame_network import FrameNetworkConfig
 from d3ke.networks.sequence_network import SequenceNetworkConfig
 
@@ -124,7 +125,7 @@ class FrameTraining(StageSettings):
             return os.path.abspath(path) if path else path
 
         augmentation = replace(self.augmentation, occluders=whole(self.augmentation.occluders))
-        weights = self.weights if self.weights == "imagenet" else whole(self.weights)
+        weights = self.weights if self.weights == IMAGENET else whole(self.weights)
         return replace(self, weights=weights, bundle=whole(self.bundle), augmentation=augmentation)
 
     def network(self) -> FrameNetworkConfig:
@@ -175,8 +176,8 @@ class SequenceTraining(StageSettings):
     training windows [frames]; odd."""
     stride: int = 0
     """Frames from one training window to the next; 0 = a quarter of the window."""
-    width: int = 256
-    """Channels of the network."""
+    width: int | None = None
+    """Channels of the network; None: the paper's (transformer and lstm 256, tcn 1024)."""
     layers: int = 3
     """Vanilla blocks (transformer) or recurrent layers (lstm)."""
     heads: int = 8

@@ -89,8 +89,8 @@ class Training:
     def __init__(self, settings: TrainSettings) -> None:
         self._started = time.perf_counter()
         # Workers have working folders of their own.
-        frame = settings.frame.with_absolute_paths()
-        settings = self._settings = replace(settings, frame=frame)
+        settings = replace(settings, frame=settings.frame.with_absolute_paths())
+        self._settings = settings
         self._data = DataSet.open(settings.data, coordinates=settings.coordinates)
         self._data_hash = self._data.content_hash()
         self._resources = (

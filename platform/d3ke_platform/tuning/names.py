@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar, get_type_hints
 
 from d3ke.augmentation import AugmentationConfig
-from d3ke.networks.sequence_network import PAPER_DROPOUT
+from d3ke.networks.sequence_network import PAPER_DROPOUT, PAPER_WIDTH
 from d3ke_platform.training.settings import StageSettings, TrainSettings
 
 Changed = TypeVar("Changed")
@@ -51,6 +51,8 @@ def current(settings: TrainSettings, name: str) -> Any:
         value = getattr(value, part)
     if name == "sequence.dropout" and value is None:
         return PAPER_DROPOUT[settings.sequence.kind]
+    if name == "sequence.width" and value is None:
+        return PAPER_WIDTH[settings.sequence.kind]
     return value
 
 

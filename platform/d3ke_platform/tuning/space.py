@@ -155,13 +155,13 @@ def default_parameters(settings: TrainSettings, stage: Stage) -> list[Parameter]
 
 
 def _sequence_sizes(settings: TrainSettings) -> list[Parameter]:
-    sequence = settings.sequence
+    sequence, width = settings.sequence, current(settings, "sequence.width")
     odd = {_odd(sequence.window / 3), sequence.window, _odd(sequence.window * 3)}
     parameters: list[Parameter] = [
         Choice(name="sequence.window", values=tuple(sorted(odd))),
         Choice(
             name="sequence.width",
-            values=tuple(sorted({max(2, sequence.width // 2), sequence.width, sequence.width * 2})),
+            values=tuple(sorted({max(2, width // 2), width, width * 2})),
         ),
         Range(name="sequence.dropout", low=0.0, high=_LARGEST_DROPOUT),
     ]

@@ -39,6 +39,8 @@ def test_default_space_lies_around_the_recipe():
 def test_the_default_space_leaves_out_what_a_network_does_not_have():
     tcn = by_name(tune_settings(sequence=SequenceTraining(kind="tcn", width=64)))
     assert not {"sequence.heads", "sequence.layers"} & set(tcn)
+    papers = by_name(tune_settings(sequence=SequenceTraining(kind="tcn")))
+    assert papers["sequence.width"].values == (512, 1024, 2048)
 
 
 def test_entries_change_add_and_remove():
