@@ -33,9 +33,8 @@ def show(summary: TuneSummary) -> None:
 
 def main(settings: TuneSettings) -> TuneSummary:
     """Search on the local machine or on the cluster that the job runs on."""
-    tuning = Tuning(settings)
     with runtime.connect():
-        summary = tuning.run()
+        summary = Tuning(settings).run()
     show(summary)
     return summary
 

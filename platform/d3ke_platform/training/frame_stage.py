@@ -77,6 +77,8 @@ class FrameTask:
         mine = validation.recording % worker.world_size == worker.rank
         share = validation.subset(np.flatnonzero(mine))
         self._data = data
+        # What fits in training fits without gradients.
+        self._size = -(-job.settings.batch_size // worker.world_size)
         self._places: Place | None = None
         self._share, self._fps = share, frame_rate(data, validation.recording_ids)
         self._read_validation = crop_reader(data, share, job.settings)
@@ -129,7 +131,7 @@ class FrameTask:
 
     def validate(self, predict: Predict) -> ErrorSums:
         sums = ErrorSums(METRICS, self._device)
-        size = self.settings.batch_size
+        size = self._size
         count = len(self._share)
         rows = [np.arange(first, min(first + size, count)) for first in range(0, count, size)]
         angles = []
@@ -150,7 +152,7 @@ class FrameTask:
         (batch, estimate), *_ = self._estimates(predict, [self._places.rows])
         recording = int(self._share.recording[self._places.rows[0]])
         rows = np.flatnonzero(self._share.recording == recording)
-        size = self.settings.batch_size
+        size = self._size
         parts = [rows[first : first + size] for first in range(0, len(rows), size)]
         angles = [one.coordinates.float().cpu() for _, one in self._estimates(predict, parts)]
         known = self._share.coordinate_mask[rows]

@@ -148,7 +148,7 @@ def require_cpus_for_data(resources: Resources) -> None:
             "streaming crops",
             f"needs {_CPUS_FOR_DATA:g} CPUs beside the workers; the cluster has {total:g} "
             f"and the workers hold {taken:g}",
-            "Use fewer --workers, more CPUs, or --frame.loading memory.",
+            "Use fewer workers (or trials at a time), more CPUs, or --frame.loading memory.",
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from d3ke.errors import InvalidInputError
 from d3ke_platform import runtime
@@ -30,6 +30,13 @@ class Share:
     """Arithmetic threads of a trial that trains inside."""
     resources: Resources
     """Workers of a trial."""
+
+    @property
+    def together(self) -> Resources:
+        """What computes in all trials at the same time."""
+        in_trials = Resources(workers=self.concurrent, cpus=self.cpus)
+        workers = self.concurrent * self.resources.workers
+        return replace(self.resources, workers=workers) if workers else in_trials
 
 
 def share_cluster(settings: TuneSettings) -> Share:

@@ -13,6 +13,7 @@ from typing import Any
 from d3ke_platform import storage
 from d3ke_platform.storage import DataSet
 from d3ke_platform.tracking import RunTracker, git_commit
+from d3ke_platform.training.frame_crops import streams
 from d3ke_platform.training.frame_stage import FrameJob
 from d3ke_platform.training.run_folder import FREE as FREE_IN_TRAINING
 from d3ke_platform.training.run_folder import RunFolder
@@ -20,7 +21,7 @@ from d3ke_platform.training.samples import load_samples, require_disjoint_splits
 from d3ke_platform.training.sequence_stage import SequenceJob
 from d3ke_platform.training.settings import TrainSettings
 from d3ke_platform.training.train import Estimates, Training
-from d3ke_platform.training.trainer import Job
+from d3ke_platform.training.trainer import Job, require_cpus_for_data
 from d3ke_platform.tuning.adopt import adopted_settings
 from d3ke_platform.tuning.ledger import Ledger, TrialRecord
 from d3ke_platform.tuning.recipe import recipe_text
@@ -63,12 +64,13 @@ class Tuning:
         self._data = DataSet.open(settings.data, coordinates=settings.coordinates)
         # Finds unusable data before anything is trained or written.
         require_disjoint_splits(self._data)
-        for split in ("train", "validation"):
-            load_samples(self._data, split)
+        train, _ = (load_samples(self._data, split) for split in ("train", "validation"))
         for stage in settings.stages:
             make_space(settings, stage)
         # Told now and not after hours of the per-frame network, which comes first.
-        share_cluster(settings)
+        share = share_cluster(settings)
+        if "frame" in settings.stages and streams(self._data, train, settings.frame):
+            require_cpus_for_data(share.together)
         self._run = RunFolder(settings, self._data_hash, free=(*FREE_IN_TRAINING, *FREE))
         self._reports: list[StageReport] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,6 +121,23 @@ def test_the_frame_network_learns(frame):
         assert np.isfinite(last[f"val_{name}"])
 
 
+def test_half_of_the_digits_train_alike(data, frame, tmp_path):
+    """bfloat16 in the network, float32 in weights, losses and the skeleton."""
+    trained = fit(
+        FrameJob(data=data.root, settings=replace(FRAME, precision="bfloat16"), seed=1),
+        tmp_path,
+        run_name="frame",
+        resources=Resources(workers=0),
+        progress=tmp_path / "progress.jsonl",
+    )
+    assert all(w.dtype != torch.bfloat16 for w in trained.weights.values())
+    half, whole = (read_rows(folder / "progress.jsonl") for folder in (tmp_path, frame[0]))
+    assert half[0]["loss_total"] != whole[0]["loss_total"]
+    for row, other in zip(half, whole, strict=True):
+        assert row["loss_total"] == pytest.approx(other["loss_total"], rel=0.1)
+        assert row["val_mae_all_deg"] == pytest.approx(other["val_mae_all_deg"], rel=0.1)
+
+
 def test_the_frame_network_starts_at_the_mean_label(data, tmp_path):
     task = FrameJob(data=data.root, settings=FRAME, seed=1).task(LocalWorker(tmp_path, CPU))
     batch = next(iter(task.batches(0)))
@@ -205,6 +223,43 @@ def test_the_sequence_network_is_never_worse_than_its_input(data, bundle, tmp_pa
     assert best["mae_all_deg"] == min(row["val_mae_all_deg"] for row in rows)
     assert best["mae_all_deg"] <= rows[0]["val_mae_all_deg"]
     assert rows[0]["val_mv_main_label_deg_s"] > 10
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+def test_cross_fitted_estimates_are_of_strangers(data, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    run = tmp_path / "run"
+    settings = TrainSettings(
+        data=data.root,
+        output=str(run),
+        frame=replace(FRAME, epochs=(1,), cross_fit_folds=2),
+        sequence=replace(SEQUENCE, epochs=(1,)),
+        in_process=True,
+    )
+    train(settings)
+    (folder,) = run.rglob("cross_fit")
+    recordings = [row for row in data.recordings() if row["split"] == "train"]
+    made = {path.stem: ESTIMATES.to_numpy(read_table(path)) for path in folder.glob("*.parquet")}
+    assert made.keys() == {row["recording_id"] for row in recordings}
+    subjects = sorted({row["subject"] for row in recordings})
+    networks = [EstimateForTraining(str(run / f"frame_fold_{n}" / "bundle"), {}) for n in (0, 1)]
+    for row in recordings:
+        name, own = row["recording_id"], subjects.index(row["subject"]) % 2
+        for fold, network in enumerate(networks):
+            path = tmp_path / f"{name}-{fold}.parquet"
+            network(
+                {
+                    "recording_id": name,
+                    "crops_uri": data.crop_uri(name),
+                    "estimates_uri": str(path),
+                    "seed": None,
+                }
+            )
+            again = ESTIMATES.to_numpy(read_table(path))["coordinates"]
+            same = np.allclose(again, made[name]["coordinates"], atol=1e-5)
+            assert same == (fold == own), (name, fold)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import mlflow
 import pytest
 from fake_data import make_data_set
 from tuning_cases import EPOCHS, make_search, toy_job, tune_settings
+from watched_job import run_job
 
 from d3ke_platform import cli
 from d3ke_platform.training.checkpoint import finished_checkpoints
@@ -124,6 +125,24 @@ def test_a_killed_search_goes_on_and_failures_do_not_stop_it(tmp_path, request):
     assert after["trial_0001.json"]["epochs"] == EPOCHS
     assert search.outcome().recipe_value == after["trial_0001.json"]["value"]
     assert not list(folder.glob(".tune-*"))
+
+
+def test_the_job_as_users_start_it(tmp_path):
+    """It connects by itself: nothing here has a session for it."""
+    data = make_data_set(tmp_path / "data", subjects={"train": 2, "validation": 1}, frames=10)
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        '[train.frame]\nbackbone = "resnet18_half"\nimage_size = 32\nepochs = [1]\n'
+        "learning_rate_start = [1e-3]\nlearning_rate_end = [1e-4]\n"
+        "[train.sequence]\nwindow = 9\nwidth = 32\nlayers = 1\nheads = 2\nstrides = [3]\n"
+        "epochs = [1]\nestimate_passes = 0\n"
+    )
+    flags = ["--recipe", str(recipe), "--data", data.root, "--output", str(tmp_path / "out")]
+    job = run_job("tune", *flags, "--trials", "1", "--in-process")
+    assert job.status == 0, job.text
+    assert (job.summary["status"], job.summary["trials"]) == ("done", 1)
+    assert Path(job.summary["recipe"]).exists()
+    assert not job.left
 
 
 @pytest.mark.usefixtures("ray_session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import ray
 from fake_data import make_data_set
@@ -80,6 +82,16 @@ def test_trials_without_room_are_refused_before_anything_is_trained(tmp_path, mo
     with pytest.raises(InvalidInputError, match="4 workers for 2 GPUs"):
         Tuning(tune_settings(data=data.root, output=str(tmp_path / "out"), trial_workers=4))
     assert not (tmp_path / "out").exists()
+
+
+def test_streaming_trials_need_cpus_for_the_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
+    data = make_data_set(tmp_path / "data", frames=4, trials=1)
+    frame = replace(tune_settings().frame, loading="stream")
+    changes = {"data": data.root, "output": str(tmp_path / "out"), "frame": frame}
+    Tuning(tune_settings(**changes, tune="frame", concurrent=2))
+    with pytest.raises(InvalidInputError, match="has 4 and the workers hold 3"):
+        Tuning(tune_settings(**changes, tune="frame", trial_workers=6))
 
 
 @pytest.mark.parametrize(
