@@ -19,10 +19,11 @@ import time
 import traceback
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from d3ke_platform.errors import ChildCrashedError, ChildMemoryError, ChildTimeoutError
 
@@ -30,7 +31,8 @@ T = TypeVar("T")
 
 START_TIMEOUT_S = 300.0  # interpreter start and imports on a loaded machine
 _PR_SET_PDEATHSIG, _M_ARENA_MAX = 1, -8
-_VALUE, _ERROR, _ITEM, _END = "value", "error", "item", "end"
+_VALUE, _ERROR, _ITEM, _END, _SIGN = "value", "error", "item", "end", "sign of life"
+_SIGNS_APART_S = 1.0
 
 
 class Isolated:
@@ -48,7 +50,8 @@ class Isolated:
 
         Args:
             factory: Makes the object.
-            timeout_s: Longest wait for an answer, or for the next item of a stream, s.
+            timeout_s: Longest wait for an answer, for the next item of a stream, or for the next
+                `sign_of_life`, s.
             memory_bytes: Address space the child may take beyond what it has once the object is
                 made, bytes; 0: no limit. What goes beyond is a ChildMemoryError.
         """
@@ -147,21 +150,10 @@ class Isolated:
         return self._connection
 
     def _receive(self, connection: Connection, method: str, timeout_s: float) -> tuple[str, Any]:
-        deadline = time.monotonic() + timeout_s
-        while not connection.poll(1.0):
-            if time.monotonic() > deadline:
-                raise self._timed_out(method, timeout_s)
-        # A child can also die or stop in the middle of an answer.
-        watch = threading.Timer(max(timeout_s, 1.0), self._kill)
-        watch.start()
-        try:
-            kind, content = connection.recv()
-        except (EOFError, OSError) as error:
-            if watch.finished.is_set():
-                raise self._timed_out(method, timeout_s) from error
-            raise self._crashed(method) from error
-        finally:
-            watch.cancel()
+        message: tuple[str, Any] = (_SIGN, None)
+        while message[0] == _SIGN:
+            message = self._next(connection, method, timeout_s)
+        kind, content = message
         if kind != _ERROR:
             return kind, content
         failure, text = content
@@ -170,6 +162,25 @@ class Isolated:
             self.close()  # what it holds is not known
         failure.add_note(text)
         raise failure
+
+    def _next(self, connection: Connection, method: str, timeout_s: float) -> tuple[str, Any]:
+        """What the child sends next."""
+        deadline = time.monotonic() + timeout_s
+        while not connection.poll(1.0):
+            if time.monotonic() > deadline:
+                raise self._timed_out(method, timeout_s)
+        # A child can also die or stop in the middle of an answer.
+        watch = threading.Timer(max(timeout_s, 1.0), self._kill)
+        watch.start()
+        try:
+            message: tuple[str, Any] = connection.recv()
+        except (EOFError, OSError) as error:
+            if watch.finished.is_set():
+                raise self._timed_out(method, timeout_s) from error
+            raise self._crashed(method) from error
+        finally:
+            watch.cancel()
+        return message
 
     def _kill(self) -> None:
         if self._process is not None:
@@ -238,12 +249,18 @@ def _start(process: BaseProcess) -> None:
             main.__file__ = script
 
 
+def sign_of_life() -> None:
+    """In a child: `timeout_s` counts from here. For long loops; does nothing anywhere else."""
+    if _Answers.of_child is not None:
+        _Answers.of_child.sign()
+
+
 def _serve(
     connection: Connection, factory: Callable[[], Any], memory_bytes: int, parent: int
 ) -> None:
     """Child's main loop; ends when the parent closes its end or dies."""
     _die_with(parent)
-    answers = _Answers(connection)
+    answers = _Answers.of_child = _Answers(connection)
     target = None
     try:
         if memory_bytes:
@@ -273,13 +290,25 @@ def _serve(
 class _Answers:
     """Sends answers from a thread of its own, so that the next is made while one is sent."""
 
+    of_child: ClassVar[_Answers | None] = None
+    """Those of this process, where it is a child."""
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._signed_at = time.monotonic()
         self._waiting: queue.Queue[tuple[str, Any]] = queue.Queue(1)
         threading.Thread(target=self._send, name="answers", daemon=True).start()
 
     def put(self, kind: str, content: Any) -> None:
         self._waiting.put((kind, content))
+
+    def sign(self) -> None:
+        """Say now and then that work goes on; while an answer waits nobody needs to be told."""
+        now = time.monotonic()
+        if now - self._signed_at >= _SIGNS_APART_S:
+            self._signed_at = now
+            with suppress(queue.Full):
+                self._waiting.put_nowait((_SIGN, None))
 
     def flush(self) -> None:
         """Return when everything is sent."""

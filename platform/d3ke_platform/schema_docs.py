@@ -23,7 +23,7 @@ _FILES = {
     "results": "`SCORES/<run>/results/<recording_id>.parquet`, a row per person and frame: after "
     "the sequence network, in the terms of the OpenSim model. `frame` counts from the start of the "
     "video, `person` is 0 for the largest, or the number of somebody followed",
-    "rejects": "`rejects/<stage>.parquet` of a data set, of a run of scoring, of a report: what "
+    "rejects": "`rejects/*.parquet` of a data set, of a run of scoring, of a report: what "
     "could not be processed and why",
 }
 

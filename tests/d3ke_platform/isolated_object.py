@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 from d3ke.errors import InvalidInputError
+from d3ke_platform.isolation import sign_of_life
 
 
 class Fragile:
@@ -46,6 +47,14 @@ class Fragile:
                 yield None
             self._value = number
             yield number
+
+    def work(self, steps: int, *, pause_s: float, signs: bool) -> int:
+        """Many short steps and one answer."""
+        for _ in range(steps):
+            time.sleep(pause_s)
+            if signs:
+                sign_of_life()
+        return steps
 
     def break_off(self, fault: str) -> Iterator[int]:
         yield 1

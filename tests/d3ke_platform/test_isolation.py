@@ -94,6 +94,17 @@ def test_the_child_goes_on_while_an_item_is_used_but_not_far(isolated: Isolated)
     assert isolated.call("value") == 999
 
 
+def test_a_call_may_take_its_time_as_long_as_it_says_so() -> None:
+    with Isolated(Fragile, timeout_s=2.5) as isolated:
+        assert isolated.call("work", 16, pause_s=0.25, signs=True) == 16
+        with pytest.raises(ChildTimeoutError):
+            isolated.call("work", 16, pause_s=0.25, signs=False)
+
+
+def test_a_sign_of_life_means_nothing_outside_of_a_child() -> None:
+    assert Fragile().work(1, pause_s=0.0, signs=True) == 1
+
+
 def test_signs_of_life_extend_the_time_and_their_lack_ends_the_child(isolated: Isolated) -> None:
     isolated.call("add", 1)
     isolated._timeout_s = 1.5

@@ -8,12 +8,15 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow.server import get_app_client
+from object_store import S3Server, s3_server
 from postgresql_server import postgresql
 from tracking_server import ADMIN, TrackingServer, free_port
 
 from d3ke.errors import InvalidInputError
+from d3ke_platform import storage
 from d3ke_platform.tracking import RunTracker
 
+__all__ = ["s3_server"]
 pytestmark = pytest.mark.slow
 
 
@@ -142,6 +145,45 @@ def test_what_a_lost_server_missed_is_sent_later(
     run.finish(succeeded=True)
     history = mlflow.MlflowClient(tracking_uri=server.uri).get_metric_history(run.run_id, "loss")
     assert [(m.step, m.value) for m in history] == [(1, 3.0), (2, 2.0), (3, 1.0)]
+
+
+@pytest.mark.long
+def test_artefacts_lie_in_a_bucket_that_only_the_server_knows(
+    s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("flask_wtf", reason="MLflow's basic authentication needs Flask-WTF")
+    bucket = s3_server.bucket()
+    folder = tmp_path / "server"
+    server = TrackingServer(
+        folder=folder,
+        store=f"sqlite:///{folder}/mlflow.db",
+        users=f"sqlite:///{folder}/users.db",
+        bucket=f"{bucket}/artefacts",
+        endpoint=s3_server.endpoint,
+    )
+    server.start()
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "model.safetensors").write_bytes(bytes(range(256)) * 40_000)  # 10 MB: in parts
+    try:
+        with monkeypatch.context() as client:
+            for name in s3_server.environment:  # a job has no key of the bucket
+                client.delenv(name)
+            client.setenv("MLFLOW_TRACKING_URI", server.uri)
+            client.setenv("MLFLOW_TRACKING_USERNAME", ADMIN)
+            client.setenv("MLFLOW_TRACKING_PASSWORD", server.password)
+            run = tracker(tmp_path)
+            run.log_folder(bundle, "bundle")
+            run.finish(succeeded=True)
+            there = mlflow.MlflowClient(tracking_uri=server.uri).download_artifacts(
+                run.run_id, "bundle/model.safetensors", str(tmp_path)
+            )
+    finally:
+        server.stop()
+    content = (bundle / "model.safetensors").read_bytes()
+    assert Path(there).read_bytes() == content
+    (kept,) = storage.list_files(bucket, "model.safetensors")
+    assert storage.read_bytes(kept) == content
 
 
 @pytest.mark.long

@@ -28,6 +28,10 @@ class TrackingServer:
     """Database of users."""
     permission: str = "READ"
     """What users may do with each other's experiments."""
+    bucket: str = ""
+    """Where the server keeps artefacts; "": in its folder."""
+    endpoint: str = ""
+    """Of the bucket's server."""
     password: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     port: int = field(default_factory=lambda: free_port())
     process: subprocess.Popen[bytes] | None = None
@@ -57,9 +61,17 @@ class TrackingServer:
             "MLFLOW_AUTH_ADMIN_PASSWORD": self.password,
             "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(16),
         }
+        if self.endpoint:
+            environment["MLFLOW_S3_ENDPOINT_URL"] = self.endpoint
         command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth"]
         command += ["--backend-store-uri", self.store, "--artifacts-destination"]
-        command += [str(self.artifacts), "--host", "127.0.0.1", "--port", str(self.port)]
+        command += [
+            self.bucket or str(self.artifacts),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+        ]
         with (self.folder / "log.txt").open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--workers", "1"],

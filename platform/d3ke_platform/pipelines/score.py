@@ -18,7 +18,7 @@ from d3ke_platform.pipelines.ray_data import run_stage
 from d3ke_platform.pipelines.score_ledger import ScoreLedger
 from d3ke_platform.pipelines.score_settings import ScoreSettings, ScoreSummary
 from d3ke_platform.pipelines.score_tracking import tracked
-from d3ke_platform.progress_bar import progress
+from d3ke_platform.progress_bar import ProgressReport, progress
 from d3ke_platform.stages.crop_video import CropRule
 from d3ke_platform.stages.detect import DetectorChoice, choose_detector
 from d3ke_platform.stages.estimate import CropGeometry, bundle_dims
@@ -30,7 +30,7 @@ from d3ke_platform.stages.speed_sample import SpeedSample
 
 __all__ = ["ScoreSettings", "ScoreSummary", "score"]
 
-SCORES_VERSION = 2
+SCORES_VERSION = 3
 WINDOW_VIDEOS, WINDOW_ROUNDS = 2000, 20
 """Videos that are estimated before they are finished, at least, and so many of each worker: the
 driver's memory follows them, and results do not wait for the whole archive. At the end of a window
@@ -71,9 +71,7 @@ def score(settings: ScoreSettings) -> ScoreSummary:
 
 def _job(settings: ScoreSettings, choice: DetectorChoice, cameras: dict[str, Camera]) -> _Job:
     bundle = load_bundle(settings.model)
-    output = settings.output
-    if not storage.is_uri(output):
-        output = str(storage.local_path(output))  # workers have other working folders
+    output = _absolute(settings.output)  # workers have other working folders
     gpus = runtime.total_gpus() if settings.device != "cpu" else 0.0
     precision = settings.precision
     if precision == "auto":
@@ -104,6 +102,11 @@ def _job(settings: ScoreSettings, choice: DetectorChoice, cameras: dict[str, Cam
     )
     warnings = (choice.warning,) if choice.warning else ()
     return _Job(settings=settings, plan=plan, identity=identity, gpus=gpus, warnings=warnings)
+
+
+def _absolute(location: str) -> str:
+    """A location that means the same in any working folder."""
+    return location if storage.is_uri(location) else str(storage.local_path(location))
 
 
 def _rule(settings: ScoreSettings, bundle: Bundle) -> CropRule:
@@ -183,20 +186,17 @@ class _Job:
             for start in range(0, len(items), size):
                 window = items[start : start + size]
                 ledger.start_window()
-                parts = []
-                for row in self._estimate(window, pool):
-                    parts += ledger.estimated(row)
-                    report.advance(note=ledger.note(time.monotonic() - began))
-                for row in self._estimate(parts, pool):
-                    ledger.estimated(row)
-                    report.advance(0, note=ledger.note(time.monotonic() - began))
+                shared_out = self._estimate_all(window, pool, ledger, report, began)
+                self._estimate_all(shared_out, pool, ledger, report, began)
                 for row in self._finish(ledger.unfinished()):
                     ledger.finished(row)
             busy = pool.use().busy if pool is not None else None
         summary = self._summary(ledger, began, busy)
+        # A table of each archive, so that jobs that share an output leave each other's alone.
+        archive = storage.settings_hash(_absolute(self.settings.archive))[:8]
         for stage in (LIST_STAGE, ScoreVideo.name, FinishRecording.name):
             rows = [row for row in ledger.rejects if row["stage"] == stage]
-            storage.write_rejects(self.plan.folder, stage, rows)
+            storage.write_rejects(self.plan.folder, f"{stage}-{archive}", rows)
         for folder in (self.plan.folder, self.plan.output):
             storage.write_json(storage.join(folder, "summary.json"), asdict(summary))
         return summary
@@ -276,6 +276,23 @@ class _Job:
             actors=self._workers(),
             progress=False,
         )
+
+    def _estimate_all(
+        self,
+        items: list[dict[str, Any]],
+        pool: NetworkPool | None,
+        ledger: ScoreLedger,
+        report: ProgressReport,
+        began: float,
+    ) -> list[dict[str, Any]]:
+        """Estimate items; returns the parts of those that are too long for one go."""
+        parts = []
+        for row in self._estimate(items, pool):
+            before = ledger.estimated_videos
+            parts += ledger.estimated(row)
+            done = ledger.estimated_videos - before
+            report.advance(done, note=ledger.note(time.monotonic() - began))
+        return parts
 
     def _finish(self, names: list[str]) -> Iterator[dict[str, Any]]:
         return run_stage(

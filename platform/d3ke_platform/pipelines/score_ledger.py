@@ -31,6 +31,7 @@ class ScoreLedger:
         self.rejects = list(rejects)
         self._open: dict[str, _Open] = {}
         self._names: dict[str, str] = {}
+        self._parts_left: Counter[str] = Counter()
         self._seen = self._unfinished = 0
         self._totals: Counter[str] = Counter()
         self._steps: Counter[str] = Counter()
@@ -41,7 +42,7 @@ class ScoreLedger:
 
     def estimated(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         """A row of `ScoreVideo`; returns the items of its parts, if it has to be shared out."""
-        self._seen += 1
+        self._advance(row)
         if is_reject(row):
             self._reject(row)
             return []
@@ -56,11 +57,27 @@ class ScoreLedger:
             return []
         self._open[name] = _Open(row["calibrated"])
         self._names |= {row["item"]: name, **{part["item"]: name for part in row["parts"]}}
+        self._parts_left[name] = len(row["parts"])
+        self._seen -= bool(row["parts"])
         self._totals["missing"] += row["missing"]
         self._unfinished += row["counts"] is None
         if row["counts"] is not None:
             self._finish(name, row["counts"], skipped=True)
         return list(row["parts"])
+
+    def _advance(self, row: dict[str, Any]) -> None:
+        """Count videos that nothing more is estimated of: those shared out at their last part."""
+        name = self._names.get(row["item"], row["item"])
+        if self._parts_left[name]:
+            self._parts_left[name] -= 1
+            self._seen += not self._parts_left[name]
+        else:
+            self._seen += 1
+
+    @property
+    def estimated_videos(self) -> int:
+        """Videos that nothing more is estimated of."""
+        return self._seen
 
     def unfinished(self) -> list[str]:
         """Recordings of the window whose estimates should be there."""

@@ -50,7 +50,8 @@ class ScoreSettings:
     field_of_view_deg: float = 55.0
     """Field of view of the assumed camera along the longer image side [degrees]."""
     frame_rate: float = 0.0
-    """Frame rate of the movement [1/s]; 0: each video's own. For slow-motion files."""
+    """Frame rate of the movement [1/s]; 0: each video's own. For slow-motion files: all times and
+    rates that come out are those of the movement; those of manifests are the videos'."""
     export: tuple[str, ...] = ("mot", "osim", "trc", "overlay")
     """Files written besides the results: mot, osim, trc, overlay, page (one HTML page with curves
     and a still), or none."""

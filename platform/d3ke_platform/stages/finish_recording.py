@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -158,9 +159,10 @@ class Finisher:
         placement = Placement(self._bundle, refined.factors, camera)
         for start in range(0, len(rows["frame"]), BLOCK_ROWS):
             part = slice(start, start + BLOCK_ROWS)
+            estimates = {name: values[part] for name, values in rows.items()}
+            estimates["time_s"] = estimates["time_s"] * scored.time_scale
             block = placement.results(
-                {name: values[part] for name, values in rows.items()},
-                EstimateArrays(*(values[part] for values in refined)),
+                estimates, EstimateArrays(*(values[part] for values in refined))
             )
             yield RESULTS.to_arrow(block, self._plan.dims)
 
@@ -226,8 +228,9 @@ def _by_person(results: dict[str, np.ndarray]) -> Iterator[tuple[int, Columns]]:
 def _frames(
     scored: ScoredVideo, video: Path, *, first: int | None = None, count: int | None = None
 ) -> Iterator[Frame]:
-    """Frames of a recording, numbered as in its video."""
+    """Frames of a recording, numbered as in its video, at the times of the movement."""
     index = load_record(scored.index_uri).index if scored.index_uri else None
     first = scored.first_frame if first is None else first
     count = scored.end_frame - first if count is None else count
-    return frames(video, first=first, count=count, index=index)
+    for frame in frames(video, first=first, count=count, index=index):
+        yield replace(frame, time_s=frame.time_s * scored.time_scale)

@@ -45,8 +45,10 @@ from d3ke_platform.stages.step_clock import StepClock
 from d3ke_platform.stages.video_record import (
     VideoRecord,
     load_record,
+    read_hash,
     read_record,
     record_uri,
+    write_hash,
     write_record,
 )
 
@@ -110,14 +112,15 @@ class ScoreVideo:
         """What a video is, from the record kept of it or by reading the file."""
         uri = item["uri"]
         record = read_record(self._plan.output, uri)
+        known = record.content_hash if record else read_hash(self._plan.output, uri)
+        if known:
+            key, name = self._identity(item, known)
+            self._check_rejected(item, key, name)
         if record is None:
             with self._copies(uri) as copy:
                 key, name = self._identity(item, copy.content_hash)
                 self._check_rejected(item, key, name)
                 record = self._look(item, copy, key, name)
-        else:
-            key, name = self._identity(item, record.content_hash)
-            self._check_rejected(item, key, name)
         return self._recording(item, record, key, name), record
 
     def _video(self, item: dict[str, Any]) -> dict[str, Any]:
@@ -193,8 +196,13 @@ class ScoreVideo:
         """What a video that is new or has changed consists of."""
         uri = item["uri"]
         fingerprint = storage.fingerprint(uri)
-        with self._blaming(item_label(item), key, name):
-            info = self._ask("probe", copy.path)
+        try:
+            with self._blaming(item_label(item), key, name):
+                info = self._ask("probe", copy.path)
+        except _ContentError:
+            if not self._plan.only_look:
+                write_hash(self._plan.output, uri, fingerprint, copy.content_hash)
+            raise
         record = VideoRecord(
             uri=uri,
             fingerprint=fingerprint,
@@ -226,6 +234,7 @@ class ScoreVideo:
             content_hash=record.content_hash,
             key=key,
             fps=self._plan.frame_rate or index.fps,
+            time_scale=index.fps / self._plan.frame_rate if self._plan.frame_rate else 1.0,
             first_frame=first,
             frames=count,
             width=record.width,

@@ -3,7 +3,7 @@
 SCORES/summary.json is the latest run's and names its folder. SCORES/videos/ keeps what videos
 consist of, whatever they are scored with. SCORES/RUN/ holds everything of one model and its
 settings: estimates/RECORDING/SEGMENT.parquet, results/RECORDING.parquet, exports/RECORDING/,
-recordings/RECORDING.json, rejected/RECORDING.json, rejects/STAGE.parquet, scores.json.
+recordings/RECORDING.json, rejected/RECORDING.json, rejects/STAGE-ARCHIVE.parquet, scores.json.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ScoredVideo:
     key: str
     """Changes with everything of the recording that changes its scores."""
     fps: float
-    """Frame rate used, 1/s."""
+    """Frame rate of the movement, 1/s."""
     first_frame: int
     """First frame, as an index in the video."""
     frames: int
@@ -46,6 +46,8 @@ class ScoredVideo:
     """BOXES table, where the boxes are known."""
     index_uri: str = ""
     """What the video consists of (`stages.video_record`)."""
+    time_scale: float = 1.0
+    """Time of the movement per time of the video; below 1 in slow motion."""
     segment_frames: int = 512
     """Frames of a segment of its estimates."""
     item: str = ""

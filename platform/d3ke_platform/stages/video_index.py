@@ -13,6 +13,7 @@ import numpy as np
 
 from d3ke.arrays import FloatArray
 from d3ke.errors import InvalidInputError
+from d3ke_platform.isolation import sign_of_life
 from d3ke_platform.stages.video_file import broken, decoding_errors, open_video
 
 MAX_FRAMES = 10_000_000
@@ -166,6 +167,7 @@ def _read_packets(path: str | Path) -> _Packets:
         )
         try:
             for packet in container.demux(stream):
+                sign_of_life()
                 if packet.size:
                     _add_packet(path, packets, packet)
         except decoding_errors() as error:
@@ -230,6 +232,7 @@ def decode_packets(path: str | Path, packets: Iterable[Any], *, skip: int = 0) -
     read = 0
     try:
         for number, packet in enumerate(packets):
+            sign_of_life()
             if number < skip and packet.size:
                 continue
             for decoded in packet.decode():

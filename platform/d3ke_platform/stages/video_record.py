@@ -43,6 +43,25 @@ def read_record(output: str, uri: str) -> VideoRecord | None:
     return record if record.fingerprint == storage.fingerprint(uri) else None
 
 
+def write_hash(output: str, uri: str, fingerprint: str, content_hash: str) -> None:
+    """Remember the content of a video that cannot be read: a restart need not fetch it again."""
+    note = {"uri": uri, "fingerprint": fingerprint, "content_hash": content_hash}
+    storage.write_json(_hash_uri(output, uri), note)
+
+
+def read_hash(output: str, uri: str) -> str:
+    """Content hash that `write_hash` has noted of a video that has not changed since, else ""."""
+    location = _hash_uri(output, uri)
+    if not storage.exists(location):
+        return ""
+    note = storage.read_json(location)
+    return str(note["content_hash"]) if note["fingerprint"] == storage.fingerprint(uri) else ""
+
+
+def _hash_uri(output: str, uri: str) -> str:
+    return record_uri(output, uri).removesuffix(".parquet") + ".json"
+
+
 def load_record(location: str) -> VideoRecord:
     """A stored record, whatever has become of its video."""
     table = storage.read_table(location)

@@ -160,6 +160,10 @@ def test_archive_with_every_kind_of_trouble(
     rejects = storage.read_rejects(latest_run(common["output"]))
     assert {Path(row["item"]).name for row in rejects} == {"cut.mp4", "empty.mp4"}
     first = results(common["output"])
+    # Another archive in the same place has rejects of its own.
+    bad = str(archive / "empty.mp4")
+    assert score(ScoreSettings(**{**common, "archive": bad}, detector="none")).rejects == 1
+    assert len(storage.read_rejects(latest_run(common["output"]))) == 3
     again = score(whole)
     assert (again.scored, again.skipped, again.estimated_frames) == (3, 3, 0)
     assert again.rejects == 2

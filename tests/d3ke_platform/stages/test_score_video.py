@@ -243,6 +243,35 @@ def test_a_reject_is_of_one_content_and_ends_with_what_is_scored(
     assert not is_reject(stage(item(write_video(moved, 14), recording_id="r"))[0])
 
 
+def test_a_file_that_is_no_video_is_not_fetched_again(
+    video: Path,
+    plan: ScorePlan,
+    network: LocalNetwork,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = tmp_path / "text.mp4"
+    file.write_bytes(b"no video")
+    stage = ScoreVideo(plan, network=network)
+    (row,) = stage(item(file))
+    with monkeypatch.context() as without:
+        without.delattr(storage, "fetch")
+        assert stage(item(file)) == [row]
+    assert is_reject(ScoreVideo(replace(plan, retry_rejects=True), network=network)(item(file))[0])
+    file.write_bytes(video.read_bytes())
+    assert stage(item(file))[0]["frames"] == COUNT
+
+
+def test_slow_motion_has_the_times_of_the_movement(
+    video: Path, plan: ScorePlan, network: LocalNetwork
+) -> None:
+    plan = replace(plan, frame_rate=40.0, part_segments=16)
+    (row,) = ScoreVideo(plan, network=network)(item(video))
+    Finisher(plan).finish(row["recording_id"])
+    results = RESULTS.to_numpy(storage.read_table(results_uri(plan.folder, row["recording_id"])))
+    np.testing.assert_allclose(results["time_s"], np.arange(COUNT) / 40, atol=1e-3)
+
+
 def test_trouble_that_is_not_the_videos_is_not_held_against_it(
     video: Path, plan: ScorePlan, network: LocalNetwork
 ) -> None:
@@ -324,7 +353,10 @@ def test_a_sample_tells_the_speed_and_writes_nothing(
 ) -> None:
     (row,) = SpeedSample(plan, network=network)(item(video))
     assert row["frames_per_second"] > 0
-    assert not Path(plan.folder).exists()
+    shown = replace(plan, exports=("mot", "page"))
+    (slower,) = SpeedSample(shown, network=network)(item(video))
+    assert 0 < slower["frames_per_second"] < row["frames_per_second"]
+    assert not Path(plan.output).exists()
 
 
 def test_names() -> None:
