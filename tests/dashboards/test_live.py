@@ -147,7 +147,7 @@ def test_a_node_that_dies_is_an_alert(jobs: Jobs) -> None:
     )
     end(node, kindly=False)
     firing = 'ALERTS{alertname="NodeDead", alertstate="firing"}'
-    until(lambda: jobs.cluster.ask("query", query=firing)["result"])
+    until(lambda: jobs.cluster.ask("query", query=firing)["result"], timeout_s=400.0)
 
 
 def until(condition, timeout_s: float = 240.0) -> None:
