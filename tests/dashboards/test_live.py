@@ -50,13 +50,15 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     quick = ("--recipe", "demo_quick")
     with watched_cluster(prometheus) as cluster:
         began = time.time()
-        prepared = cluster.job("prepare", *quick, "--output", data)
-        cluster.job("train", *quick, "--data", data, "--output", run)
-        fast = ("--trials", "3", "--base", run)
+        # Prometheus sees a rate between two looks, and Ray exports every ten seconds: each job has
+        # to last for some of them.
+        prepared = cluster.job("prepare", *quick, "--synthetic.subjects", "12", "--output", data)
+        longer = ("--frame.epochs", "16")
+        cluster.job("train", *quick, *longer, "--data", data, "--output", run)
+        fast = (*longer, "--trials", "3", "--base", run)
         cluster.job("tune", *quick, "--data", data, "--output", search, *fast)
         archive = folder / "archive"
         archive.mkdir()
-        # Prometheus sees a rate between two looks: the job has to last for some of them.
         videos = sorted(Path(data).rglob("*.mp4"))[:3]
         for number in range(SCORED):
             shutil.copy(videos[number % 3], archive / f"video{number}.mp4")
