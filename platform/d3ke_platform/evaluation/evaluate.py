@@ -57,16 +57,20 @@ class Evaluation:
         self._started = time.perf_counter()
         self._settings = settings
         storage.make_folder(settings.output)
-        self._data = DataSet.open(settings.data)
+        data = DataSet.open(settings.data)
         # Loaded here, not in the actors only: a broken bundle is one clear error.
         self._refiner = SequenceRefiner(settings.model)
         self._bundle: Bundle = self._refiner.bundle
-        if self._data.skeleton().content_hash() != self._bundle.skeleton.content_hash():
+        if data.skeleton().content_hash() != self._bundle.skeleton.content_hash():
             raise InvalidInputError(
                 settings.model,
                 f"has another skeleton than the data set {settings.data}",
                 "Evaluate it on data prepared with the model it was trained with.",
             )
+        # A model of one region is judged by its own coordinates.
+        self._data = DataSet.open(
+            settings.data, coordinates=self._bundle.head.predicted.coordinates
+        )
         self._data_hash = self._data.content_hash()
         self._recordings = [r for r in self._data.recordings() if r["split"] == settings.split]
         self._rejects: list[dict[str, Any]] = []

@@ -15,6 +15,7 @@ from d3ke.networks import (
     SequenceNetworkConfig,
     save_bundle,
 )
+from d3ke_platform.data_set import DataSet
 from d3ke_platform.evaluation import evaluate as module
 from d3ke_platform.evaluation.settings import EvaluateSettings
 
@@ -60,6 +61,18 @@ def run_here(items, stage, *, arguments, **options):
     work = stage(**arguments)
     for item in items:
         yield from work(item)
+
+
+def test_a_model_of_one_region_is_judged_by_its_own_coordinates(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "run_stage", run_here)
+    region = DataSet.open(data.root, coordinates=("legs",))
+    bundle = make_bundle(region, tmp_path / "bundle", with_sequence=True)
+    settings = EvaluateSettings(
+        data=data.root, model=str(bundle), output=str(tmp_path / "report"), examples=1
+    )
+    summary = module.evaluate(settings)
+    assert (summary.recordings, summary.rejects) == (8, 0)
+    assert summary.headline["mae_moving_per_frame_deg"] > 5
 
 
 @pytest.mark.parametrize("with_sequence", [True, False])
