@@ -76,6 +76,11 @@ class SequenceNetworkConfig:
         """Channels of the network."""
         return PAPER_WIDTH[self.kind] if self.width is None else self.width
 
+    @property
+    def dropped(self) -> float:
+        """Dropout probability."""
+        return PAPER_DROPOUT[self.kind] if self.dropout is None else self.dropout
+
 
 class SequenceNetwork(nn.Module):
     """Refines estimates with what the frames around them say.
@@ -151,7 +156,7 @@ class SequenceNetwork(nn.Module):
 
 
 def _temporal(config: SequenceNetworkConfig, features: int) -> nn.Module:
-    dropout = PAPER_DROPOUT[config.kind] if config.dropout is None else config.dropout
+    dropout = config.dropped
     if config.kind == "lstm":
         return TemporalLSTM(features, width=config.channels, layers=config.layers, dropout=dropout)
     if config.kind == "tcn":

@@ -7,7 +7,6 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar, get_type_hints
 
 from d3ke.augmentation import AugmentationConfig
-from d3ke.networks.sequence_network import PAPER_DROPOUT, PAPER_WIDTH
 from d3ke_platform.training.settings import StageSettings, TrainSettings
 
 Changed = TypeVar("Changed")
@@ -49,10 +48,10 @@ def current(settings: TrainSettings, name: str) -> Any:
         return 1.0
     for part in rest.split("."):
         value = getattr(value, part)
-    if name == "sequence.dropout" and value is None:
-        return PAPER_DROPOUT[settings.sequence.kind]
-    if name == "sequence.width" and value is None:
-        return PAPER_WIDTH[settings.sequence.kind]
+    if name == "sequence.dropout":
+        return settings.sequence.network().dropped
+    if name == "sequence.width":
+        return settings.sequence.network().channels
     return value
 
 

@@ -64,7 +64,8 @@ class Tuning:
         self._data = DataSet.open(settings.data, coordinates=settings.coordinates)
         # Finds unusable data before anything is trained or written.
         require_disjoint_splits(self._data)
-        train, _ = (load_samples(self._data, split) for split in ("train", "validation"))
+        train = load_samples(self._data, "train")
+        load_samples(self._data, "validation")
         for stage in settings.stages:
             make_space(settings, stage)
         # Told now and not after hours of the per-frame network, which comes first.

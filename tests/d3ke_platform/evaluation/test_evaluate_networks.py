@@ -63,26 +63,26 @@ def run_here(items, stage, *, arguments, **options):
         yield from work(item)
 
 
-def test_a_model_of_one_region_is_judged_by_its_own_coordinates(data, tmp_path, monkeypatch):
+def evaluate_untrained(data, folder, monkeypatch, *, with_sequence: bool):
+    """Evaluate untrained networks that predict what `data` names."""
     monkeypatch.setattr(module, "run_stage", run_here)
-    region = DataSet.open(data.root, coordinates=("legs",))
-    bundle = make_bundle(region, tmp_path / "bundle", with_sequence=True)
+    bundle = make_bundle(data, folder / "bundle", with_sequence=with_sequence)
     settings = EvaluateSettings(
-        data=data.root, model=str(bundle), output=str(tmp_path / "report"), examples=1
+        data=data.root, model=str(bundle), output=str(folder / "report"), examples=1
     )
-    summary = module.evaluate(settings)
+    return module.evaluate(settings)
+
+
+def test_a_model_of_one_region_is_judged_by_its_own_coordinates(data, tmp_path, monkeypatch):
+    region = DataSet.open(data.root, coordinates=("legs",))
+    summary = evaluate_untrained(region, tmp_path, monkeypatch, with_sequence=True)
     assert (summary.recordings, summary.rejects) == (8, 0)
     assert summary.headline["mae_moving_per_frame_deg"] > 5
 
 
 @pytest.mark.parametrize("with_sequence", [True, False])
 def test_untrained_networks(data, tmp_path, monkeypatch, with_sequence):
-    monkeypatch.setattr(module, "run_stage", run_here)
-    bundle = make_bundle(data, tmp_path / "bundle", with_sequence=with_sequence)
-    settings = EvaluateSettings(
-        data=data.root, model=str(bundle), output=str(tmp_path / "report"), examples=1
-    )
-    summary = module.evaluate(settings)
+    summary = evaluate_untrained(data, tmp_path, monkeypatch, with_sequence=with_sequence)
     assert (summary.recordings, summary.rejects) == (8, 0)
     # They have learnt nothing, so they are no better than the mean; and are judged at all.
     assert summary.headline["mae_moving_per_frame_deg"] > 5

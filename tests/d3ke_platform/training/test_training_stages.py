@@ -77,6 +77,16 @@ JOINT = JointTraining(
 )
 
 
+def estimate_item(data, recording, path, seed=None):
+    """What `EstimateForTraining` is told of a recording."""
+    return {
+        "recording_id": recording,
+        "crops_uri": data.crop_uri(recording),
+        "estimates_uri": str(path),
+        "seed": seed,
+    }
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return make_data_set(tmp_path_factory.mktemp("data"), subjects={"train": 4, "validation": 2})
@@ -165,12 +175,7 @@ def test_bundle_estimates_crops_and_their_random_versions(data, bundle, tmp_path
     files = {}
     for name, seed in (("plain", None), ("first", 1), ("again", 1), ("second", 2)):
         files[name] = tmp_path / f"{name}.parquet"
-        item = {
-            "recording_id": recording,
-            "crops_uri": data.crop_uri(recording),
-            "estimates_uri": str(files[name]),
-            "seed": seed,
-        }
+        item = estimate_item(data, recording, files[name], seed)
         assert stage(item)[0]["frames"] == 12
     tables = {name: ESTIMATES.to_numpy(read_table(file)) for name, file in files.items()}
     np.testing.assert_array_equal(tables["first"]["coordinates"], tables["again"]["coordinates"])
@@ -195,13 +200,7 @@ def test_the_sequence_network_is_never_worse_than_its_input(data, bundle, tmp_pa
     stage = EstimateForTraining(str(bundle), {})
     for recording in data.recordings():
         name = recording["recording_id"]
-        item = {
-            "recording_id": name,
-            "crops_uri": data.crop_uri(name),
-            "estimates_uri": str(tmp_path / f"{name}.parquet"),
-            "seed": None,
-        }
-        stage(item)
+        stage(estimate_item(data, name, tmp_path / f"{name}.parquet"))
     job = SequenceJob(
         data=data.root,
         settings=SEQUENCE,
@@ -249,14 +248,7 @@ def test_cross_fitted_estimates_are_of_strangers(data, tmp_path, monkeypatch):
         name, own = row["recording_id"], subjects.index(row["subject"]) % 2
         for fold, network in enumerate(networks):
             path = tmp_path / f"{name}-{fold}.parquet"
-            network(
-                {
-                    "recording_id": name,
-                    "crops_uri": data.crop_uri(name),
-                    "estimates_uri": str(path),
-                    "seed": None,
-                }
-            )
+            network(estimate_item(data, name, path))
             again = ESTIMATES.to_numpy(read_table(path))["coordinates"]
             same = np.allclose(again, made[name]["coordinates"], atol=1e-5)
             assert same == (fold == own), (name, fold)
